@@ -1,0 +1,228 @@
+"""The sections of the data stages, `ingest` to `tokenize`, and every default they have."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline_config.fields import Section, Strict, neutral, scoring
+
+Format = Literal[
+    "auto", "alpaca", "sharegpt", "messages", "prompt_completion", "preference", "text", "labelled"
+]
+Encoding = Literal["auto", "utf-8", "utf-16", "gb18030"]
+Action = Literal["remove", "flag", "quarantine"]
+
+
+class Source(Strict):
+    """One source of rows: files (`path`, globs allowed), a hub or local data set, or a packaged asset."""
+
+    name: str = Field("", description="stands in every row; default: the path's last part without suffixes")
+    path: str | None = neutral(None, description="file, glob, or asset:<name> (see `winnow config --schema`)")
+    dataset: str | None = neutral(None, description="hub name or folder for datasets.load_dataset")
+    subset: str | None = Field(None, description="configuration of the data set")
+    dataset_split: str = Field("train", description="which split of the data set to read")
+    revision: str | None = Field(None, description="revision of the data set on the hub")
+    format: Format = Field("auto", description="record shape; auto looks at the first records")
+    encoding: Encoding = Field("auto", description="auto: BOM, else UTF-8, else UTF-16 or GB18030")
+    fields: dict[str, str] = Field(
+        default_factory=dict,
+        description="our field → the record's, e.g. {prompt: question, completion: answer, label: class}",
+    )
+    task: str | None = Field(None, description="task of every row that names none")
+    lang: str | None = Field(None, description="language of every row that names none (ISO 639-1)")
+    split: str | None = Field(
+        None,
+        pattern=r"^(train|validation|test|test:[\w.-]+)$",
+        description="put every row of this source into this split",
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Source":
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("give either path or dataset")
+        return self
+
+
+class Ingest(Section):
+    """Any source into one row schema, losslessly."""
+
+    sources: list[Source] = Field(min_length=1)
+    max_record_mb: float = Field(32.0, gt=0, description="a longer record is quarantined")
+
+    @model_validator(mode="after")
+    def _named(self) -> "Ingest":
+        named = [_with_name(source) for source in self.sources]
+        names = [source.name for source in named]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sources are named {twice[0]!r}; give each its own name")
+        object.__setattr__(self, "sources", named)
+        return self
+
+
+def _with_name(source: Source) -> Source:
+    if source.name:
+        return source
+    place = source.path or source.dataset or ""
+    last = place.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].removeprefix("asset:")
+    name = last.split(".", 1)[0] if source.path else last
+    return source.model_copy(update={"name": name.strip("*?[]") or "source"})
+
+
+class Pii(Strict):
+    """What to do with each kind of personal data."""
+
+    email: Literal["redact", "remove", "keep"] = "redact"
+    phone: Literal["redact", "remove", "keep"] = "redact"
+    ip: Literal["redact", "remove", "keep"] = "redact"
+    url_credentials: Literal["redact", "remove", "keep"] = "redact"
+    bank_card: Literal["redact", "remove", "keep"] = "redact"
+    identity_number: Literal["redact", "remove", "keep"] = "redact"
+    secret: Literal["redact", "remove", "keep"] = "redact"
+    allow: list[str] = Field(default_factory=list, description="exact values that stay, such as a support address")
+
+
+class Clean(Section):
+    """Repairs text and redacts personal data; every edit is in the edit ledger."""
+
+    mojibake: bool = Field(True, description="repair wrongly decoded text (ftfy)")
+    unicode: Literal["NFC", "NFKC", "keep"] = "NFC"
+    markup: Literal["strip", "keep"] = Field("strip", description="HTML tags and entities, outside code")
+    whitespace: bool = Field(True, description="line ends, trailing space, runs of blank lines; indentation stays")
+    control: bool = Field(True, description="control and zero-width characters out")
+    pii: Pii = Field(default_factory=Pii)
+
+
+class Dedupe(Section):
+    """Exact, then near-duplicates, each removal verified against a row that is kept."""
+
+    exact: bool = True
+    near: bool = True
+    unit: Literal["auto", "pair", "whole", "prompt", "answer"] = Field(
+        "auto", description="what must resemble; auto: pair (prompt and answer each) for conversations, whole for text"
+    )
+    threshold: float = Field(0.85, gt=0, le=1, description="Jaccard of shingles, conversations")
+    text_threshold: float = Field(0.7, gt=0, le=1, description="Jaccard of shingles, raw text")
+    shingle: int = Field(5, ge=1, le=32, description="tokens in a shingle")
+    num_perm: int = Field(128, ge=16, le=1024, description="hash permutations in a signature")
+    bands: int | None = Field(None, ge=1, description="LSH bands; default: chosen for the wanted recall")
+    recall: float = Field(0.999, gt=0, lt=1, description="share of pairs at the threshold that the bands must find")
+    conflicting_answer: Literal["keep", "report", "quarantine"] = Field(
+        "report", description="rows with the same prompt and another answer"
+    )
+    priority: Literal["source_order", "longest", "source_priority"] = Field(
+        "source_order", description="which row of two is kept"
+    )
+
+
+class English(Strict):
+    """The linear English toxicity model."""
+
+    threshold: float = Field(0.85, ge=0, le=1, description="probability from which a turn is harmful")
+    action: Action = "remove"
+
+
+class Chinese(Strict):
+    """The Chinese word list, on segmented text."""
+
+    min_word_length: int = scoring(2, ge=1, description="characters; single ones flag mostly harmless text")
+    threshold: float = Field(1.0, ge=1, description="listed words in a turn from which it is harmful")
+    action: Action = "flag"
+
+
+class Toxicity(Section):
+    """Harmful rows flagged or out, English and Chinese."""
+
+    judge: Literal["assistant", "all"] = scoring("assistant", description="which turns are judged")
+    english: English | None = Field(default_factory=English)
+    chinese: Chinese | None = Field(default_factory=Chinese)
+
+
+class Quality(Section):
+    """Low-quality rows out."""
+
+    rules: list[str] = Field(default_factory=lambda: ["instruct"], description="rule sets, in order")
+    thresholds: dict[str, float] = Field(
+        default_factory=dict, description="rule → threshold, in place of the rule set's own"
+    )
+    disable: list[str] = Field(default_factory=list, description="rules not to apply")
+    languages: list[str] = Field(
+        default_factory=list, description="ISO 639-1 codes to keep (empty: all)"
+    )
+    min_language_score: float = Field(0.5, ge=0, le=1, description="below this the language counts as unknown")
+
+
+class Select(Section):
+    """Keep what is relevant to the target domain: similarity to a seed set."""
+
+    seed_set: str | None = neutral(None, description="JSONL file of good examples (any ingest format)")
+    description: str | None = scoring(None, description="the target task in words, in place of a seed set")
+    sources: list[str] = Field(
+        default_factory=list, description="only rows of these sources compete; others pass (empty: all)"
+    )
+    keep: int | float | None = Field(
+        None, gt=0, description="rows (integer) or share (fraction below 1) of the competing rows to keep"
+    )
+    min_similarity: float | None = Field(None, ge=-1, le=1, description="cosine below which a row goes")
+    encoder: str = neutral("asset:all-minilm-l6-v2", description="sentence encoder: folder, hub name or asset")
+    max_length: int = scoring(48, ge=8, description="tokens of a row that the encoder reads")
+    batch_size: int = neutral(64, ge=1)
+
+    @model_validator(mode="after")
+    def _has_target(self) -> "Select":
+        if self.seed_set is None and self.description is None:
+            raise ValueError("give seed_set (a file of good examples) or description (the task in words)")
+        return self
+
+
+class TestSet(Strict):
+    """One named test set, drawn from some sources."""
+
+    sources: list[str] = Field(default_factory=list, description="drawn from these sources (empty: all)")
+    size: float = Field(0.1, gt=0, lt=1, description="share of those rows")
+
+
+class Split(Section):
+    """Train, validation and named test sets; near-duplicates never straddle."""
+
+    validation: float = Field(0.05, ge=0, lt=1, description="share of the rows")
+    test: float | dict[str, TestSet] = Field(
+        0.1, description="share of the rows for one test set, or name → test set"
+    )
+    folds: int | None = Field(None, ge=2, description="cross-validation folds, written into the column fold")
+    group_by: str | None = Field(None, description="field of meta whose equal values stay together")
+    near_threshold: float = Field(0.6, gt=0, le=1, description="Jaccard from which two rows stay together")
+    decontaminate: bool = Field(True, description="remove train rows that overlap a test row")
+    ngram: int = Field(8, ge=2, description="tokens of an overlapping run")
+    max_overlap: float = Field(0.5, gt=0, le=1, description="share of a test row's n-grams found in one train row")
+
+
+class Balance(Section):
+    """Classes and tasks to the wanted proportions (train only)."""
+
+    mode: Literal["report", "apply"] = "report"
+    by: Literal["task", "label", "source", "lang"] = "task"
+    temperature: float = Field(1.0, ge=1, description="group sizes become proportional to n^(1/temperature)")
+    cap: int | dict[str, int] | None = Field(None, description="most rows of a group (one number, or group → number)")
+    max_repeats: int = Field(4, ge=1, le=4, description="times a row may stand in train")
+
+
+class Augment(Section):
+    """More varied training prompts; assistant text is never altered."""
+
+    methods: list[Literal["keyboard", "swap", "delete", "synonym", "chinese"]] = Field(
+        default_factory=lambda: ["swap", "chinese"], description="augmenters, tried in this order"
+    )
+    share: float = Field(0.1, gt=0, le=1, description="share of the train rows that get one variant")
+    strength: float = Field(0.1, gt=0, le=0.5, description="share of a prompt's words that change")
+    sources: list[str] = Field(default_factory=list, description="only rows of these sources (empty: all)")
+
+
+class Tokenize(Section):
+    """Chat template, loss mask, length report."""
+
+    model: str | None = neutral(None, description="tokenizer of this model (default: the top-level model)")
+    chat_template: str | None = neutral(None, description="file with a Jinja chat template, in place of the model's")
+    train_on: Literal["all", "last"] = Field("all", description="which assistant turns are learned")
+    max_length: int | Literal["auto"] = Field("auto", description="tokens; auto: the model's context or the 99.5th percentile")
+    on_too_long: Literal["stop", "drop", "truncate_context", "split"] = "truncate_context"

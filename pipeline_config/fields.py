@@ -1,0 +1,54 @@
+"""How a configuration field takes part in the cache key.
+
+Every field is *deciding* unless it says otherwise: changing it reruns its stage. A *scoring* field also shapes
+the expensive row-local scores, which are cached apart; a *neutral* one (paths, batch sizes, worker counts,
+gate bounds) changes no output and stands in no key.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+KEY_ROLE = "key_role"
+
+
+def scoring(default: Any = ..., **kwargs: Any) -> Any:
+    """A field that shapes a stage's scores (and so its decision too)."""
+    return Field(default, json_schema_extra={KEY_ROLE: "scoring"}, **kwargs)
+
+
+def neutral(default: Any = ..., **kwargs: Any) -> Any:
+    """A field that changes no output byte, and so stands in no key."""
+    return Field(default, json_schema_extra={KEY_ROLE: "neutral"}, **kwargs)
+
+
+class Strict(BaseModel):
+    """A model that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Gate(Strict):
+    """Bounds that a stage's facts must keep; judged in every run, cached or not.
+
+    A bound left out takes the stage's default (`tasks/gate.py` lists the facts each stage offers).
+    """
+
+    on_fail: str = neutral("stop", pattern="^(stop|warn)$", description="stop the run, or warn and go on")
+    min_rows: int | None = neutral(None, ge=0, description="rows that must be left (default 1)")
+    max_removed_share: float | None = neutral(
+        None, ge=0, le=1, description="largest share of the rows in that may be removed"
+    )
+    max_quarantined_share: float | None = neutral(
+        None, ge=0, le=1, description="largest share of the rows in that may be quarantined"
+    )
+    max_removed_share_by_rule: dict[str, float] = neutral(
+        default_factory=dict, description="rule → largest share of the rows in that it may remove"
+    )
+
+
+class Section(Strict):
+    """A stage's section. `null` or absent: the stage is skipped; `{}`: on, with these defaults."""
+
+    seed: int | None = Field(None, ge=0, description="this stage's own seed (default: the top-level seed)")
+    gate: Gate = neutral(default_factory=Gate, description="bounds on what the stage publishes")

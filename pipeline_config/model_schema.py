@@ -1,0 +1,119 @@
+"""The sections of the model stages, `train` to `report`, and every default they have."""
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from pipeline_config.fields import Section, Strict, neutral
+
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+
+
+class Lora(Strict):
+    """Low-rank adaptation (Hu et al., 2021)."""
+
+    lora_r: int = Field(16, ge=1)
+    lora_alpha: int = Field(32, ge=1)
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_target: str | list[str] = Field("all-linear", description="module names, or all-linear")
+
+
+class EarlyStopping(Strict):
+    """Stop when the validation loss no longer falls."""
+
+    patience: int = Field(3, ge=1, description="evaluations without improvement")
+    min_delta: float = Field(0.0, ge=0)
+
+
+class Optimisation(Strict):
+    """What train and distill share."""
+
+    learning_rate: float | Literal["auto"] = Field("auto", description="auto: 1e-3 for LoRA, 1e-4 for full")
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    num_train_epochs: float = Field(1.0, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="optimiser steps at most")
+    per_device_train_batch_size: int = Field(4, ge=1, description="packed rows in a step")
+    gradient_accumulation_steps: int = Field(1, ge=1)
+    max_grad_norm: float = Field(1.0, ge=0, description="0: no clipping")
+    weight_decay: float = Field(0.0, ge=0)
+    optim: Literal["adamw", "adam"] = "adamw"
+    packing: bool = Field(True, description="several examples in a row, attention kept apart")
+    precision: Precision = "auto"
+    eval_steps: int | None = Field(None, ge=1, description="steps between validations (default: four in a run)")
+    save_steps: int | None = neutral(None, ge=1, description="steps between checkpoints")
+
+
+class Train(Section, Optimisation):
+    """Full or LoRA fine-tuning; `none` takes the model as it is."""
+
+    model: str | None = neutral(None, description="base model (default: the top-level model)")
+    method: Literal["full", "lora", "none"] = "lora"
+    lora: Lora = Field(default_factory=Lora)
+    early_stopping: EarlyStopping | None = None
+
+
+class Student(Optimisation):
+    """One student: the teacher with layers left out, taught by the teacher's distribution."""
+
+    from_: str = Field("train", alias="from", description="train, or the name of another student")
+    layers: int | float = Field(0.75, gt=0, description="layers kept: a number, or a share of the teacher's")
+    temperature: float = Field(2.0, gt=0)
+    alpha: float = Field(0.5, ge=0, le=1, description="weight of the teacher's distribution; the rest is cross-entropy")
+
+
+class Distill(Section):
+    """Teacher to students: a mapping from a student's name to its settings."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Student] = Field(init=False)
+
+    @property
+    def students(self) -> dict[str, Student]:
+        """Name → settings; `distilled` with the defaults where none is given."""
+        return self.__pydantic_extra__ or {"distilled": Student()}
+
+
+class Export(Strict):
+    """One compressed model."""
+
+    from_: str = Field("train", alias="from", description="train, or the name of a student")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="weights are cast last")
+
+
+class Compress(Section):
+    """Merge and cast: a mapping from an export's name to its settings."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Export] = Field(init=False)
+
+    @property
+    def exports(self) -> dict[str, Export]:
+        """Name → settings; `merged` with the defaults where none is given."""
+        return self.__pydantic_extra__ or {"merged": Export()}
+
+
+class Evaluate(Section):
+    """Quality and efficiency of each model on each test set."""
+
+    models: list[str] = Field(
+        default_factory=list, description="names: base, tuned, distilled, or an export's (empty: all there are)"
+    )
+    test_sets: list[str] = Field(default_factory=list, description="test splits (empty: all)")
+    max_examples: int = Field(64, ge=1, description="examples of each test set, the same ones for every model")
+    max_new_tokens: int = Field(48, ge=1)
+    max_prompt_tokens: int = Field(512, ge=16, description="a longer prompt loses its middle, and that is counted")
+    batch_size: int = neutral(16, ge=1)
+    metrics: list[Literal["loss", "bleu", "chrf", "rouge_l", "bertscore_f1", "f1_macro", "accuracy"]] = Field(
+        default_factory=lambda: ["loss", "bleu", "chrf", "rouge_l", "bertscore_f1"]
+    )
+    encoder: str = neutral("asset:all-minilm-l6-v2", description="BERTScore's encoder: folder, hub name or asset")
+    bootstrap: int = Field(2000, ge=100, description="resamples of an interval")
+    precision: Precision = "auto"
+
+
+class Report(Section):
+    """One HTML page."""
+
+    title: str = "Winnow report"
+    examples: int = Field(5, ge=0, description="examples shown for each rule")

@@ -1,0 +1,89 @@
+"""The whole configuration: one section a stage, checked across sections.
+
+A stage's own fields and defaults stand in `data_schema.py` and `model_schema.py`; nowhere else.
+"""
+
+from pydantic import Field, model_validator
+
+from pipeline_config.data_schema import (
+    Augment,
+    Balance,
+    Clean,
+    Dedupe,
+    Ingest,
+    Quality,
+    Select,
+    Split,
+    Tokenize,
+    Toxicity,
+)
+from pipeline_config.fields import Section, Strict
+from pipeline_config.model_schema import Compress, Distill, Evaluate, Report, Train
+
+DATA_STAGES = (
+    "ingest",
+    "clean",
+    "dedupe",
+    "toxicity",
+    "quality",
+    "select",
+    "split",
+    "balance",
+    "augment",
+    "tokenize",
+)
+MODEL_STAGES = ("train", "distill", "compress", "evaluate", "report")
+STAGES = DATA_STAGES + MODEL_STAGES
+TEXT_STAGES = ("ingest", "clean", "augment", "tokenize")
+
+
+class Config(Strict):
+    """A run, from its sources to its report."""
+
+    model: str = Field(
+        "asset:smollm2-135m-instruct", description="base model: folder, hub name, or asset:<name>"
+    )
+    seed: int = Field(0, ge=0)
+    ingest: Ingest
+    clean: Clean | None = None
+    dedupe: Dedupe | None = None
+    toxicity: Toxicity | None = None
+    quality: Quality | None = None
+    select: Select | None = None
+    split: Split | None = None
+    balance: Balance | None = None
+    augment: Augment | None = None
+    tokenize: Tokenize | None = None
+    train: Train | None = None
+    distill: Distill | None = None
+    compress: Compress | None = None
+    evaluate: Evaluate | None = None
+    report: Report | None = None
+
+    def section(self, stage: str) -> Section | None:
+        """The section of a stage, or None where it is skipped."""
+        section: Section | None = getattr(self, stage)
+        return section
+
+    def stage_seed(self, stage: str) -> int:
+        """The stage's own seed, else the run's."""
+        section = self.section(stage)
+        return self.seed if section is None or section.seed is None else section.seed
+
+    @model_validator(mode="after")
+    def _cross_checks(self) -> "Config":
+        if self.train and not self.tokenize:
+            raise ValueError("train needs tokenize; add `tokenize: {}`")
+        if self.train and self.train.early_stopping and not self._has_validation():
+            raise ValueError(
+                "train.early_stopping needs a validation split; set split.validation above 0 "
+                "or give a source `split: validation`"
+            )
+        for stage in ("distill", "compress"):
+            if self.section(stage) and not self.train:
+                raise ValueError(f"{stage} needs train; add `train: {{}}`")
+        return self
+
+    def _has_validation(self) -> bool:
+        given = any(source.split == "validation" for source in self.ingest.sources)
+        return given or bool(self.split and self.split.validation > 0)

@@ -1,0 +1,79 @@
+"""Digests: of JSON values, of files (remembered), of folders."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+_SETTLE_NS = 2_000_000_000  # a file changed less than 2 s before it was hashed is hashed again
+_CHUNK = 1 << 20
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no white space: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def json_digest(value: Any) -> str:
+    """sha256 of the canonical JSON, 64 hex digits."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class FileDigests:
+    """sha256 of files, remembered by (size, mtime_ns, ctime_ns, inode) in one JSON file of the data folder."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / "file_digests.json"
+        self._known: dict[str, list[Any]] | None = None
+        self._dirty = False
+
+    def of(self, path: Path) -> str:
+        """The digest of one file; read again only if its stamp changed or was too fresh to trust."""
+        known = self._load()
+        stat = path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        name = os.path.abspath(path)
+        entry = known.get(name)
+        if entry is not None and entry[0] == stamp:
+            return str(entry[1])
+        value = sha256_file(path)
+        if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLE_NS:
+            known[name] = [stamp, value]
+            self._dirty = True
+        return value
+
+    def of_many(self, paths: Iterable[Path]) -> str:
+        """One digest over files in the order given; their names do not count."""
+        return json_digest([self.of(path) for path in paths])
+
+    def of_folder(self, folder: Path) -> str:
+        """One digest over every file below a folder, by relative name and content."""
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return json_digest([[path.relative_to(folder).as_posix(), self.of(path)] for path in files])
+
+    def save(self) -> None:
+        """Write what was learned, atomically; a reader never sees half of it."""
+        if not self._dirty or self._known is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(canonical_json(self._known))
+        temporary.replace(self._path)
+        self._dirty = False
+
+    def _load(self) -> dict[str, list[Any]]:
+        if self._known is None:
+            try:
+                self._known = json.loads(self._path.read_text())
+            except (OSError, ValueError):
+                self._known = {}
+        return self._known

@@ -1,0 +1,76 @@
+"""The only file that turns a function into a Prefect task."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pipeline_config.fields import Section
+from pipeline_config.schema import Config
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from tasks.artifact import Artifact
+    from tasks.ledger import Decision, Output
+
+S = TypeVar("S", bound=Section)
+
+
+@dataclass(frozen=True)
+class StageInput(Generic[S]):
+    """What a stage is given.
+
+    Attributes:
+        config: the stage's section.
+        run: the whole configuration.
+        seed: the stage's seed.
+        rows: rows of the previous data stage, in source order (an empty frame for ingest).
+        scores: what `score` gave, if the stage has one.
+        upstream: every artifact above, by stage.
+        out: temporary folder; what a model stage writes there is published.
+        work: folder kept across crashes for this key.
+        data_dir: where artifacts, runs and converted models are.
+    """
+
+    config: S
+    run: Config
+    seed: int
+    rows: "pl.LazyFrame"
+    scores: "pl.DataFrame | None"
+    upstream: "Mapping[str, Artifact]"
+    out: Path
+    work: Path
+    data_dir: Path
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as declared: its function and what shapes its key."""
+
+    name: str
+    run: "Callable[[StageInput[Any]], Decision | Output]"
+    libraries: tuple[str, ...]
+    score: "Callable[[StageInput[Any]], pl.DataFrame] | None"
+    references: Callable[[Any, Config, Path], dict[str, str]] | None
+
+
+def stage(
+    name: str,
+    *,
+    libraries: tuple[str, ...] = (),
+    score: "Callable[[StageInput[Any]], pl.DataFrame] | None" = None,
+    references: Callable[[Any, Config, Path], dict[str, str]] | None = None,
+) -> "Callable[[Callable[[StageInput[Any]], Decision | Output]], Stage]":
+    """Declare a stage.
+
+    Args:
+        libraries: distributions whose version shapes the output.
+        score: row-local, expensive scores; may read only the section's scoring fields.
+        references: digests of files, models and templates outside the row flow that shape the output.
+    """
+
+    def declare(run: "Callable[[StageInput[Any]], Decision | Output]") -> Stage:
+        return Stage(name, run, libraries, score, references)
+
+    return declare
