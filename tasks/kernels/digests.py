@@ -28,6 +28,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _stamp(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
 class FileDigests:
     """sha256 of files, remembered by (size, mtime_ns, ctime_ns, inode) in one JSON file of the data folder."""
 
@@ -39,17 +44,20 @@ class FileDigests:
     def of(self, path: Path) -> str:
         """The digest of one file; read again only if its stamp changed or was too fresh to trust."""
         known = self._load()
-        stat = path.stat()
-        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        name = os.path.abspath(path)
+        stamp = _stamp(path)
+        name = str(path.absolute())
         entry = known.get(name)
         if entry is not None and entry[0] == stamp:
             return str(entry[1])
         value = sha256_file(path)
-        if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLE_NS:
-            known[name] = [stamp, value]
-            self._dirty = True
+        if time.time_ns() - max(stamp[1], stamp[2]) > _SETTLE_NS:
+            self.remember(path, value)
         return value
+
+    def remember(self, path: Path, value: str) -> None:
+        """Note the digest of a file that this process wrote and nobody else can have changed since."""
+        self._load()[str(path.absolute())] = [_stamp(path), value]
+        self._dirty = True
 
     def of_many(self, paths: Iterable[Path]) -> str:
         """One digest over files in the order given; their names do not count."""
