@@ -1,0 +1,90 @@
+"""Models by hub name: found in the local cache, asked for on the hub only when they are not there.
+
+Whatever commit lies in the cache is used again, without a request: two runs of one configuration then read the same
+weights, with and without a network. To take a newer commit, fetch it with the hub's own client (`hf download NAME`).
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from pipeline_config.errors import ModelError
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "1_Pooling/config.json"]  # no pickled weights
+_SECONDS = 10.0
+
+
+def cached_snapshot(name: str) -> Path | None:
+    """The folder of a model's commit in the hub cache, if it is there with its configuration."""
+    folder = _cache_folder() / f"models--{name.replace('/', '--')}"
+    try:
+        commit = (folder / "refs" / "main").read_text().strip()
+    except OSError:
+        return None
+    snapshot = folder / "snapshots" / commit
+    return snapshot if commit and (snapshot / "config.json").is_file() else None
+
+
+def published_files(name: str, place: str) -> tuple[str, list[str]]:
+    """Ask the hub for a model: its commit, and the names of its files.
+
+    Raises:
+        ModelError: no such model, no access to it, or no way to the hub.
+    """
+    info = _ask(name, place)
+    return str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
+
+
+def download(name: str, place: str) -> Path:
+    """Fetch what `from_pretrained` reads of a model (never pickled weights) and return its folder in the cache.
+
+    Raises:
+        ModelError: it can't be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    try:
+        return Path(snapshot_download(name, allow_patterns=WANTED))
+    except Exception as error:  # the client raises errors of several libraries
+        raise _unreachable(name, place, error) from error
+
+
+def _ask(name: str, place: str) -> Any:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return HfApi().model_info(name, timeout=_SECONDS)
+    except GatedRepoError as error:
+        cure = "accept its terms on its page, then log in with `hf auth login`"
+        raise ModelError(f"{name} is a gated model, and this account has no access", place=place, cure=cure) from error
+    except RepositoryNotFoundError as error:
+        cure = "check the spelling; for a private model, log in with `hf auth login`; a folder needs ./ in front"
+        raise ModelError(f"the hub has no model named {name}", place=place, cure=cure) from error
+    except Exception as error:  # no name service, refused, timed out, offline mode …: of several libraries
+        raise _unreachable(name, place, error) from error
+
+
+def _unreachable(name: str, place: str, error: Exception) -> ModelError:
+    reason = str(error).strip().splitlines()
+    return ModelError(
+        f"{name} is no folder here and not in the hub cache, and the hub can't be reached "
+        f"({type(error).__name__}{': ' + reason[0][:200] if reason else ''})",
+        place=place,
+        cure="give the path of a model folder (./ in front), fetch the model where there is a network with "
+        f"`hf download {name}`, or use asset:smollm2-135m-instruct",
+    )
+
+
+def _cache_folder() -> Path:
+    """Where the hub client keeps models, by the same variables it reads."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).expanduser()
+    if os.environ.get("HF_HOME"):
+        return Path(os.environ["HF_HOME"]).expanduser() / "hub"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
