@@ -1,0 +1,1 @@
+"""Classes and tasks to the wanted proportions, in train only."""
