@@ -2,8 +2,8 @@
 
 A shuffle gives a row another place as soon as a row is added anywhere; a draw from the row's own id does not. So
 shares, orders and folds that are read off these draws are the same in any order of rows, at any thread count, and stay
-what they were when other rows come or go. The mixing function is the finaliser of SplitMix64 (Steele, Lea, Flood 2014), a
-bijection of 64 bits in which every input bit changes every output bit with probability near 1/2.
+what they were when other rows come or go. The mixing function is the finaliser of SplitMix64 (Steele, Lea, Flood
+2014), a bijection of 64 bits in which every input bit changes every output bit with probability near 1/2.
 """
 
 from collections.abc import Iterable
@@ -30,9 +30,8 @@ def draw_bits(row_ids: pl.Series, seed: int, purpose: str) -> np.ndarray:
 
 def value_bits(values: Iterable[str], seed: int, purpose: str) -> np.ndarray:
     """64 bits for each text, such as the values that group rows; (n,) uint64."""
-    hashed = np.fromiter(
-        (xxhash.xxh3_64_intdigest(value.encode("utf-8", "surrogatepass")) for value in values), dtype=np.uint64
-    )
+    encoded = (value.encode("utf-8", "surrogatepass") for value in values)
+    hashed = np.fromiter(map(xxhash.xxh3_64_intdigest, encoded), dtype=np.uint64)
     return mixed(hashed, seed, purpose)
 
 
