@@ -2,13 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from pipeline_config.fields import Section, Strict, neutral, scoring
 
-Format = Literal[
-    "auto", "alpaca", "sharegpt", "messages", "prompt_completion", "preference", "text", "labelled"
-]
+Format = Literal["auto", "alpaca", "sharegpt", "messages", "prompt_completion", "preference", "text", "labelled"]
 Encoding = Literal["auto", "utf-8", "utf-16", "gb18030"]
 Action = Literal["remove", "flag", "quarantine"]
 
@@ -146,9 +144,7 @@ class Quality(Section):
         default_factory=dict, description="rule → threshold, in place of the rule set's own"
     )
     disable: list[str] = Field(default_factory=list, description="rules not to apply")
-    languages: list[str] = Field(
-        default_factory=list, description="ISO 639-1 codes to keep (empty: all)"
-    )
+    languages: list[str] = Field(default_factory=list, description="ISO 639-1 codes to keep (empty: all)")
     min_language_score: float = Field(0.5, ge=0, le=1, description="below this the language counts as unknown")
 
 
@@ -186,9 +182,7 @@ class Split(Section):
     """Train, validation and named test sets; near-duplicates never straddle."""
 
     validation: float = Field(0.05, ge=0, lt=1, description="share of the rows")
-    test: float | dict[str, TestSet] = Field(
-        0.1, description="share of the rows for one test set, or name → test set"
-    )
+    test: float | dict[str, TestSet] = Field(0.1, description="share of the rows for one test set, or name → test set")
     folds: int | None = Field(None, ge=2, description="cross-validation folds, written into the column fold")
     group_by: str | None = Field(None, description="field of meta whose equal values stay together")
     near_threshold: float = Field(0.6, gt=0, le=1, description="Jaccard from which two rows stay together")
@@ -203,7 +197,9 @@ class Balance(Section):
     mode: Literal["report", "apply"] = "report"
     by: Literal["task", "label", "source", "lang"] = "task"
     temperature: float = Field(1.0, ge=1, description="group sizes become proportional to n^(1/temperature)")
-    cap: int | dict[str, int] | None = Field(None, description="most rows of a group (one number, or group → number)")
+    cap: PositiveInt | dict[str, PositiveInt] | None = Field(
+        None, description="most rows of a group (one number, or group → number)"
+    )
     max_repeats: int = Field(4, ge=1, le=4, description="times a row may stand in train")
 
 
@@ -211,7 +207,7 @@ class Augment(Section):
     """More varied training prompts; assistant text is never altered."""
 
     methods: list[Literal["keyboard", "swap", "delete", "synonym", "chinese"]] = Field(
-        default_factory=lambda: ["swap", "chinese"], description="augmenters, tried in this order"
+        ["swap", "chinese"], description="augmenters, tried in this order"
     )
     share: float = Field(0.1, gt=0, le=1, description="share of the train rows that get one variant")
     strength: float = Field(0.1, gt=0, le=0.5, description="share of a prompt's words that change")
@@ -224,5 +220,7 @@ class Tokenize(Section):
     model: str | None = neutral(None, description="tokenizer of this model (default: the top-level model)")
     chat_template: str | None = neutral(None, description="file with a Jinja chat template, in place of the model's")
     train_on: Literal["all", "last"] = Field("all", description="which assistant turns are learned")
-    max_length: int | Literal["auto"] = Field("auto", description="tokens; auto: the model's context or the 99.5th percentile")
+    max_length: int | Literal["auto"] = Field(
+        "auto", description="tokens; auto: the model's context or the 99.5th percentile"
+    )
     on_too_long: Literal["stop", "drop", "truncate_context", "split"] = "truncate_context"

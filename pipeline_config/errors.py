@@ -1,13 +1,13 @@
 """The one exception tree. Each error says where, what was found, and what to do.
 
-    WinnowError
-    ├── ConfigError      the YAML, an override or an argument          exit 2
-    ├── SourceError      a source that is missing or unreadable        exit 2
-    ├── ModelError       a model folder or name that can't be used     exit 2
-    ├── DataError        the data of a stage can't be worked on        exit 1
-    ├── StageError       a stage failed                                exit 1
-    ├── GateError        a data-quality gate stopped the run           exit 1
-    └── ArtifactError    an artifact could not be written or read      exit 1
+WinnowError
+├── ConfigError      the YAML, an override or an argument          exit 2
+├── SourceError      a source that is missing or unreadable        exit 2
+├── ModelError       a model folder or name that can't be used     exit 2
+├── DataError        the data of a stage can't be worked on        exit 1
+├── StageError       a stage failed                                exit 1
+├── GateError        a data-quality gate stopped the run           exit 1
+└── ArtifactError    an artifact could not be written or read      exit 1
 """
 
 from typing import ClassVar

@@ -52,3 +52,38 @@ class Section(Strict):
 
     seed: int | None = Field(None, ge=0, description="this stage's own seed (default: the top-level seed)")
     gate: Gate = neutral(default_factory=Gate, description="bounds on what the stage publishes")
+
+
+def key_values(model: BaseModel, only: str | None = None) -> dict[str, Any]:
+    """The fields of a model that stand in a cache key, as plain JSON values.
+
+    Args:
+        model: a section, resolved.
+        only: `scoring` for the fields that shape scores; by default all but the neutral ones.
+    """
+    values: dict[str, Any] = {}
+    for name, field in type(model).model_fields.items():
+        extra = field.json_schema_extra
+        role = extra.get(KEY_ROLE, "deciding") if isinstance(extra, dict) else "deciding"
+        value = getattr(model, name)
+        if role == "neutral":
+            continue
+        if isinstance(value, BaseModel):
+            inner = key_values(value, only)
+            if inner or only is None:
+                values[field.alias or name] = inner
+        elif only is None or role == only:
+            values[field.alias or name] = _plain(value)
+    if only is None:
+        values |= {name: _plain(value) for name, value in (model.__pydantic_extra__ or {}).items()}
+    return values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return key_values(value)
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -60,8 +60,9 @@ def find_config(name: str, beside: Path) -> Path:
         if path.is_file():
             return path.resolve()
         raise ConfigError(
-            f"there is no configuration file {name}", place="CONFIG", cure="check the path, or name a recipe: "
-            + ", ".join(recipe_names())
+            f"there is no configuration file {name}",
+            place="CONFIG",
+            cure="check the path, or name a recipe: " + ", ".join(recipe_names()),
         )
     path = RECIPES / f"{name}.yaml"
     if path.is_file():
@@ -128,7 +129,8 @@ def _parse(file: Path) -> Document:
         mark = error.problem_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(
-            f"not valid YAML: {error.problem or error.context}", place=f"{file.name}{line}",
+            f"not valid YAML: {error.problem or error.context}",
+            place=f"{file.name}{line}",
             cure="check the indentation, quotes and brackets there",
         ) from None
     except yaml.YAMLError as error:

@@ -105,7 +105,7 @@ class Evaluate(Section):
     max_prompt_tokens: int = Field(512, ge=16, description="a longer prompt loses its middle, and that is counted")
     batch_size: int = neutral(16, ge=1)
     metrics: list[Literal["loss", "bleu", "chrf", "rouge_l", "bertscore_f1", "f1_macro", "accuracy"]] = Field(
-        default_factory=lambda: ["loss", "bleu", "chrf", "rouge_l", "bertscore_f1"]
+        ["loss", "bleu", "chrf", "rouge_l", "bertscore_f1"]
     )
     encoder: str = neutral("asset:all-minilm-l6-v2", description="BERTScore's encoder: folder, hub name or asset")
     bootstrap: int = Field(2000, ge=100, description="resamples of an interval")

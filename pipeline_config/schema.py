@@ -40,9 +40,7 @@ TEXT_STAGES = ("ingest", "clean", "augment", "tokenize")
 class Config(Strict):
     """A run, from its sources to its report."""
 
-    model: str = Field(
-        "asset:smollm2-135m-instruct", description="base model: folder, hub name, or asset:<name>"
-    )
+    model: str = Field("asset:smollm2-135m-instruct", description="base model: folder, hub name, or asset:<name>")
     seed: int = Field(0, ge=0)
     ingest: Ingest
     clean: Clean | None = None

@@ -1,10 +1,16 @@
-"""The only file that turns a function into a Prefect task."""
+"""The only file that turns a function into a Prefect task.
+
+A stage is declared with `@stage`; `run_as_task` shows one step of a run to Prefect: a cached stage ends in the state
+`Cached`, a failed one in `Failed` with the message and no traceback. Prefect's own result cache is not used, so that
+two caches can't disagree.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from pipeline_config.errors import WinnowError
 from pipeline_config.fields import Section
 from pipeline_config.schema import Config
 
@@ -13,6 +19,7 @@ if TYPE_CHECKING:
 
     from tasks.artifact import Artifact
     from tasks.ledger import Decision, Output
+    from tasks.runs import StageRecord
 
 S = TypeVar("S", bound=Section)
 
@@ -74,3 +81,39 @@ def stage(
         return Stage(name, run, libraries, score, references)
 
     return declare
+
+
+def run_as_task(name: str, step: "Callable[[], StageRecord]") -> "StageRecord":
+    """Run one step of a run as a Prefect task.
+
+    Args:
+        step: runs the stage and returns its record, or raises.
+
+    Raises:
+        WinnowError: what the step raised.
+    """
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.client.schemas.objects import State
+    from prefect.states import Completed, Failed
+
+    failure: list[WinnowError] = []
+    done: list[StageRecord] = []
+
+    @task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False, tags=["winnow", name])
+    def shown() -> State[Any]:
+        try:
+            record = step()
+        except WinnowError as error:
+            failure.append(error)
+            return Failed(message=error.message)
+        done.append(record)
+        state = "Cached" if record.state == "cached" else "Completed"
+        return Completed(name=state, message=record.reason)
+
+    state = shown(return_state=True)
+    if failure:
+        raise failure[0]
+    if not done:
+        state.result()
+    return done[0]

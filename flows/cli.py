@@ -1,0 +1,228 @@
+"""The command line. Commands import what they need when they run, so that `--help` and `plan` answer at once."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline_config.errors import ConfigError, WinnowError
+
+app = typer.Typer(
+    name="winnow",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Raw text and instruction data to a fine-tuned, evaluated model; every row accounted for.",
+)
+
+Config = Annotated[str | None, typer.Argument(help="recipe name, or path of a YAML file", show_default="demo")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=V", help="override a configuration value")]
+From = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="take all above this stage from the cache")]
+Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="stop after this stage")]
+Only = Annotated[str | None, typer.Option("--only", metavar="STAGE", help="this stage alone")]
+Force = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="run it although it is cached")]
+DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="default: $WINNOW_DATA, else ./data")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
+RunId = Annotated[str | None, typer.Argument(help="run id or a prefix of it", show_default="the latest")]
+
+
+_UsageError: Any = typer.BadParameter.__base__  # typer carries its own click and names no other way to it
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="print the version")] = False
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"winnow {installed('winnow-pipeline')}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def run(
+    config: Config = None,
+    sets: Sets = None,
+    from_stage: From = None,
+    until: Until = None,
+    only: Only = None,
+    force: Force = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Run the pipeline; what is cached is not run again."""
+    from flows.commands import run_pipeline
+    from flows.planner import Selection
+
+    name, overrides = _config_name(config, sets), list(sets or ())
+    code = run_pipeline(
+        name, overrides, data_dir, Selection(from_stage, until, only, tuple(force or ())), as_json=as_json
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def plan(
+    config: Config = None,
+    sets: Sets = None,
+    from_stage: From = None,
+    until: Until = None,
+    only: Only = None,
+    force: Force = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a run would do, and why; nothing runs."""
+    from flows.commands import show_plan
+    from flows.planner import Selection
+
+    selection = Selection(from_stage, until, only, tuple(force or ()))
+    show_plan(_config_name(config, sets), list(sets or ()), data_dir, selection, as_json=as_json)
+
+
+@app.command()
+def status(run_id: RunId = None, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Show a run: its stages, rows, gates and figures."""
+    from flows.commands import show_status
+
+    show_status(run_id, data_dir, as_json=as_json)
+
+
+@app.command()
+def explain(
+    row_id: Annotated[str, typer.Argument(help="row id, 16 hex digits, or a prefix of it")],
+    run_id: RunId = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Tell the life of one row: scores, rules, thresholds, edits, the row it duplicates."""
+    from flows.explain import explain_row
+
+    explain_row(row_id, run_id, data_dir, as_json=as_json)
+
+
+@app.command()
+def export(
+    stage: Annotated[str, typer.Option("--stage", help="rows as this stage left them")],
+    out: Annotated[Path, typer.Option("--out", help="file to write")],
+    run_id: RunId = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="messages, alpaca, sharegpt, text, parquet, or original")
+    ] = "messages",
+    split: Annotated[str | None, typer.Option("--split", help="only rows of this split")] = None,
+    source: Annotated[str | None, typer.Option("--source", help="only rows of this source")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write rows for any other trainer."""
+    from flows.commands import export_stage
+
+    export_stage(stage, out, run_id, format_, split, source, data_dir, as_json=as_json)
+
+
+@app.command()
+def preview(
+    run_id: RunId = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="how many")] = 3,
+    data_dir: DataDir = None,
+) -> None:
+    """Print rendered samples with the trained tokens marked."""
+    from flows.commands import show_preview
+
+    show_preview(run_id, samples, data_dir)
+
+
+@app.command()
+def report(run_id: RunId = None, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Say where a run's report is."""
+    from flows.commands import show_report
+
+    show_report(run_id, data_dir, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="model folder, hub name or asset")],
+    data: Annotated[Path, typer.Option("--data", help="rows to evaluate on, in any ingest format")],
+    sets: Sets = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Measure one model on one file."""
+    from flows.commands import evaluate_file
+
+    evaluate_file(model, data, list(sets or ()), data_dir, as_json=as_json)
+
+
+@app.command("config")
+def show_config(
+    config: Config = None,
+    sets: Sets = None,
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema instead")] = False,
+) -> None:
+    """Print the resolved configuration, every default included."""
+    from flows.commands import print_config
+
+    print_config(_config_name(config, sets), list(sets or ()), schema=schema)
+
+
+@app.command()
+def dashboard(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 4200,
+    data_dir: DataDir = None,
+) -> None:
+    """Serve Prefect's dashboard on this machine's loopback address."""
+    from flows.commands import serve_dashboard
+
+    raise typer.Exit(serve_dashboard(port, data_dir))
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 1 a stage or gate failed, 2 bad input found before anything ran, 130 Ctrl-C."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    try:
+        code = app(standalone_mode=False)
+    except WinnowError as error:
+        sys.exit(_fail(error))
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "winnow"
+        sys.exit(_fail(ConfigError(error.format_message(), place=command, cure=f"{command} --help")))
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted; the same command goes on from the cache", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(code or 0)
+
+
+def _config_name(config: str | None, sets: list[str] | None) -> str:
+    """`demo` unless the user names sources of their own: then the recipe for those."""
+    if config is not None:
+        return config
+    own = any(text.startswith(("ingest.sources=", "ingest=", "ingest.sources.+=")) for text in sets or ())
+    return "default" if own else "demo"
+
+
+def _fail(error: WinnowError) -> int:
+    if "--json" in sys.argv:
+        print(json.dumps({"error": error.to_dict()}, ensure_ascii=False))
+    _print_error(error)
+    return error.exit_code
+
+
+def _print_error(error: Any) -> None:
+    place = f"{error.place}: " if error.place else ""
+    print(f"error: {place}{error.message}", file=sys.stderr)
+    if error.cure:
+        print(f"  what to do: {error.cure}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""What each command does, behind the thin declarations of `cli.py`."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from flows.planner import Selection, check_range, make_plan, preflight, workspace
+from pipeline_config.errors import ConfigError
+from pipeline_config.load import load_config
+from pipeline_config.schema import Config
+from tasks.artifact import Artifact, Store, read_manifest
+from tasks.key import data_folder
+from tasks.runs import RunRecord, new_run_id, read_run
+
+
+def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selection: Selection, *, as_json: bool) -> int:
+    """Check everything that can be checked, then run the flow; give the exit code."""
+    folder = data_folder(data_dir)
+    selection.check()
+    config = load_config(name, tuple(overrides))
+    preflight(config, folder)
+    if selection.first > 0:
+        command = " ".join(["winnow run", name, *(f"--set '{text}'" for text in overrides)])
+        check_range(make_plan(workspace(config, folder, selection.force), selection), selection, command)
+    _prefect_defaults()
+    from flows.runner import quiet_loggers
+
+    quiet_loggers()
+    _say("starting Prefect …")
+    from flows.pipeline import pipeline
+
+    run_id = new_run_id()
+    try:
+        pipeline(
+            config=name,
+            overrides=overrides,
+            data_dir=str(folder),
+            from_stage=selection.from_stage,  # type: ignore[arg-type]
+            until=selection.until,  # type: ignore[arg-type]
+            only=selection.only,  # type: ignore[arg-type]
+            force=list(selection.force),  # type: ignore[arg-type]
+            run_id=run_id,
+            return_state=True,
+        )
+    except KeyboardInterrupt:
+        _print_way_on(name, overrides, data_dir)
+        raise
+    record = read_run(folder, run_id)
+    if record.status == "interrupted":
+        _print_way_on(name, overrides, data_dir)
+        raise KeyboardInterrupt
+    if as_json:
+        print(json.dumps(record.to_dict(), ensure_ascii=False))
+    else:
+        from flows.show import print_run
+
+        print_run(record, folder)
+    if record.status == "done":
+        return 0
+    error = record.error or {"message": "a stage crashed; see the log above", "place": "", "cure": ""}
+    place = f"{error['place']}: " if error["place"] else ""
+    print(f"error: {place}{error['message']}\n  what to do: {error['cure']}", file=sys.stderr)
+    _print_way_on(name, overrides, data_dir)
+    return 2 if error.get("type") in ("ConfigError", "SourceError", "ModelError") else 1
+
+
+def show_plan(name: str, overrides: list[str], data_dir: str | None, selection: Selection, *, as_json: bool) -> None:
+    """Print every stage's verdict."""
+    folder = data_folder(data_dir)
+    selection.check()
+    config = load_config(name, tuple(overrides))
+    preflight(config, folder)
+    verdicts = make_plan(workspace(config, folder, selection.force), selection)
+    if as_json:
+        lines = [{"name": v.name, "verdict": v.verdict, "reason": v.reason, "key": v.key} for v in verdicts]
+        print(json.dumps({"stages": lines}, ensure_ascii=False))
+        return
+    width = max(len(v.name) for v in verdicts)
+    for verdict in verdicts:
+        print(f"{verdict.name:{width}}  {verdict.verdict:8} {verdict.reason}")
+
+
+def show_status(run_id: str | None, data_dir: str | None, *, as_json: bool) -> None:
+    """Print one run."""
+    folder = data_folder(data_dir)
+    record = read_run(folder, run_id)
+    if as_json:
+        print(json.dumps(record.to_dict(), ensure_ascii=False))
+        return
+    from flows.show import print_run
+
+    print_run(record, folder)
+
+
+def export_stage(
+    stage: str,
+    out: Path,
+    run_id: str | None,
+    format_: str,
+    split: str | None,
+    source: str | None,
+    data_dir: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Write the rows that a stage left, for any other trainer."""
+    from tasks.kernels.export import export_rows
+
+    folder = data_folder(data_dir)
+    record = read_run(folder, run_id)
+    rows = stage_artifact(record, stage, folder).rows()
+    if "messages" not in rows.collect_schema().names():
+        raise ConfigError(f"{stage} holds no rows", place="--stage", cure="name a stage from ingest to augment")
+    rows = _only(rows, "split", split)
+    rows = _only(rows, "source", source)
+    written = export_rows(rows, format_, out)
+    if as_json:
+        print(json.dumps({"out": str(out), "rows": written}))
+    else:
+        print(f"{written} rows of run {record.run_id}, {stage}, in {out}")
+
+
+def show_preview(run_id: str | None, samples: int, data_dir: str | None) -> None:
+    """Print a few tokenised rows with the trained tokens marked."""
+    from tasks.kernels.models import load_tokenizer, model_folder
+    from tasks.kernels.preview import preview_rows, render_terminal
+
+    folder = data_folder(data_dir)
+    record = read_run(folder, run_id)
+    tokens = stage_artifact(record, "tokenize", folder).rows()
+    name = (record.config.get("tokenize") or {}).get("model") or record.config["model"]
+    tokenizer = load_tokenizer(model_folder(name, folder))
+    print(render_terminal(preview_rows(tokens, tokenizer, samples), colour=sys.stdout.isatty()))
+
+
+def show_report(run_id: str | None, data_dir: str | None, *, as_json: bool) -> None:
+    """Print the path of a run's report."""
+    folder = data_folder(data_dir)
+    record = read_run(folder, run_id)
+    path = stage_artifact(record, "report", folder).path / "report.html"
+    print(json.dumps({"report": str(path)}) if as_json else path)
+
+
+def evaluate_file(model: str, data: Path, overrides: list[str], data_dir: str | None, *, as_json: bool) -> None:
+    """Measure one model on one file, outside any run."""
+    from flows.measure import measure
+
+    folder = data_folder(data_dir)
+    metrics = measure(model, data, overrides, folder)
+    if as_json:
+        print(json.dumps({"model": model, "data": str(data), "metrics": metrics}, ensure_ascii=False))
+        return
+    for name, value in sorted(metrics.items()):
+        print(f"{name:32} {value:10.4f}")
+
+
+def print_config(name: str, overrides: list[str], *, schema: bool) -> None:
+    """Print the resolved configuration as YAML, or the JSON schema."""
+    if schema:
+        print(json.dumps(Config.model_json_schema(by_alias=True), indent=1, ensure_ascii=False))
+        return
+    import yaml
+
+    values = load_config(name, tuple(overrides)).model_dump(mode="json", by_alias=True)
+    print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
+
+
+def serve_dashboard(port: int, data_dir: str | None) -> int:
+    """Run Prefect's server, which serves the dashboard, on loopback until Ctrl-C."""
+    _prefect_defaults()
+    print(f"dashboard: http://127.0.0.1:{port}   (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen([*command, "--log-level", "WARNING"], stdout=subprocess.DEVNULL)
+    with contextlib.suppress(KeyboardInterrupt):
+        return process.wait()
+    process.terminate()
+    process.wait()
+    return 0
+
+
+def stage_artifact(record: RunRecord, stage: str, data_dir: Path) -> Artifact:
+    """The artifact that a run used for a stage.
+
+    Raises:
+        ConfigError: the run has none.
+    """
+    known = [entry.name for entry in record.stages if entry.key and entry.state in ("ran", "cached", "failed")]
+    if stage not in known:
+        raise ConfigError(
+            f"run {record.run_id} has no {stage}", place="--stage", cure=f"stages of this run: {', '.join(known)}"
+        )
+    folder = Store(data_dir).folder(stage, str(record.stage(stage).key))
+    try:
+        return Artifact(folder, read_manifest(folder))
+    except (OSError, ValueError):
+        raise ConfigError(
+            f"the artifact of {stage} is gone", place=f"run {record.run_id}", cure="type: winnow run with its configuration"
+        ) from None
+
+
+def _only(rows: Any, column: str, value: str | None) -> Any:
+    import polars as pl
+
+    if value is None:
+        return rows
+    known = rows.select(pl.col(column).unique().sort()).collect()[column].drop_nulls().to_list()
+    if value not in known:
+        raise ConfigError(
+            f"no row has {column} {value!r}", place=f"--{column}", cure=f"there are: {', '.join(known) or 'none'}"
+        )
+    return rows.filter(pl.col(column) == value)
+
+
+def _prefect_defaults() -> None:
+    """Quiet and private unless the user says otherwise."""
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "winnow")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+
+
+def _print_way_on(name: str, overrides: list[str], data_dir: str | None) -> None:
+    words = ["winnow run", name, *(f"--set '{text}'" for text in overrides)]
+    if data_dir:
+        words.append(f"--data-dir {data_dir}")
+    print(f"  finished stages are kept; to go on: {' '.join(words)}", file=sys.stderr)
+
+
+def _say(text: str) -> None:
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)

@@ -1,0 +1,136 @@
+"""What a run would do: each stage's verdict, and the range of stages that was asked for."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from pipeline_config.errors import ConfigError, WinnowError
+from pipeline_config.schema import STAGES, Config
+from pipeline_config.suggest import did_you_mean
+from tasks.artifact import Store
+from tasks.execute import Verdict, Workspace, examine
+from tasks.runs import read_run, run_ids
+from tasks.stage import Stage
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which stages may run. None: no bound.
+
+    Attributes:
+        from_stage: everything above it must be cached.
+        until: nothing below it is looked at.
+        only: both at once.
+        force: run although cached.
+    """
+
+    from_stage: str | None = None
+    until: str | None = None
+    only: str | None = None
+    force: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise ConfigError for a stage that does not exist, or bounds that leave nothing."""
+        for option, name in (("--from", self.from_stage), ("--until", self.until), ("--only", self.only)):
+            _check_name(option, name)
+        for name in self.force:
+            _check_name("--force", name)
+        if self.only and (self.from_stage or self.until):
+            raise ConfigError("--only stands alone", place="--only", cure="leave out --from and --until")
+        if self.first > self.last:
+            raise ConfigError(
+                f"{self.from_stage} comes after {self.until}", place="--from, --until", cure="swap the two stages"
+            )
+
+    @property
+    def first(self) -> int:
+        """Index of the first stage that may run."""
+        name = self.only or self.from_stage
+        return STAGES.index(name) if name else 0
+
+    @property
+    def last(self) -> int:
+        """Index of the last stage that is looked at."""
+        name = self.only or self.until
+        return STAGES.index(name) if name else len(STAGES) - 1
+
+    def may_run(self, stage: str) -> bool:
+        """Whether a stage may be computed."""
+        return self.first <= STAGES.index(stage) <= self.last
+
+
+def load_stage(name: str) -> Stage:
+    """The declaration of one stage."""
+    stage: Stage = getattr(import_module(f"tasks.{name}.task"), name)
+    return stage
+
+
+def workspace(config: Config, data_dir: Path, force: Iterable[str] = ()) -> Workspace:
+    """What the stages of a run share, before any of them ran."""
+    return Workspace(config, data_dir, Store(data_dir), previous=_previous_keys(data_dir), force=frozenset(force))
+
+
+def preflight(config: Config, data_dir: Path) -> None:
+    """Find missing sources and unusable models before anything runs (exit 2)."""
+    for name in STAGES:
+        section = config.section(name)
+        if section is None:
+            continue
+        stage = load_stage(name)
+        if stage.references is not None:
+            stage.references(section, config, data_dir)
+
+
+def make_plan(work: Workspace, selection: Selection) -> list[Verdict]:
+    """Every stage's verdict, in order; stages outside the selection are skipped."""
+    verdicts: list[Verdict] = []
+    blocked = False
+    for name in STAGES:
+        if STAGES.index(name) > selection.last:
+            verdicts.append(Verdict(name, "skipped", f"below --until {STAGES[selection.last]}"))
+            continue
+        verdict = examine(load_stage(name), work, blocked)
+        verdicts.append(verdict)
+        if verdict.artifact is not None:
+            work.upstream[name] = verdict.artifact
+        blocked = blocked or verdict.verdict == "run"
+    work.store.digests.save()
+    return verdicts
+
+
+def check_range(verdicts: list[Verdict], selection: Selection, command: str) -> None:
+    """Raise ConfigError if a stage above the selection would have to run.
+
+    Args:
+        command: the run command without bounds, to say what to type.
+    """
+    for verdict in verdicts:
+        above = STAGES.index(verdict.name) < selection.first
+        if above and verdict.verdict in ("run", "depends"):
+            raise ConfigError(
+                f"{verdict.name} is not cached ({verdict.reason}), and --from and --only never run it",
+                place=f"--from/--only {STAGES[selection.first]}",
+                cure=f"type: {command} --until {STAGES[selection.first - 1]}",
+            )
+
+
+def _previous_keys(data_dir: Path) -> Mapping[str, str]:
+    """Stage → key in the newest runs, so that a plan can say what changed since."""
+    keys: dict[str, str] = {}
+    for run_id in reversed(run_ids(data_dir)[-5:]):
+        try:
+            record = read_run(data_dir, run_id)
+        except (WinnowError, OSError, ValueError, TypeError):
+            continue
+        for stage in record.stages:
+            if stage.key and stage.state in ("ran", "cached"):
+                keys.setdefault(stage.name, stage.key)
+    return keys
+
+
+def _check_name(option: str, name: str | None) -> None:
+    if name is not None and name not in STAGES:
+        raise ConfigError(
+            f"there is no stage {name!r}{did_you_mean(name, STAGES)}", place=option, cure=f"stages: {', '.join(STAGES)}"
+        )

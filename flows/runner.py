@@ -1,0 +1,149 @@
+"""One run: steps through the stages, keeps the run record true at every moment, and says how it went."""
+
+import logging
+import time
+from pathlib import Path
+from types import TracebackType
+
+from flows.planner import Selection, load_stage, preflight, workspace
+from pipeline_config.errors import ConfigError, WinnowError
+from pipeline_config.load import load_config
+from pipeline_config.schema import STAGES, Config
+from tasks.execute import LOG, Workspace, examine, judge_gate, produce
+from tasks.key import data_folder
+from tasks.runs import RunRecord, StageRecord, new_run_id, source_records
+from tasks.stage import Stage, run_as_task
+
+
+class Runner:
+    """A run in progress."""
+
+    def __init__(self, work: Workspace, record: RunRecord, selection: Selection) -> None:
+        self.work = work
+        self.record = record
+        self.selection = selection
+        self.error: WinnowError | None = None
+
+    @classmethod
+    def open(
+        cls,
+        config: str,
+        overrides: list[str] | None = None,
+        data_dir: str | None = None,
+        *,
+        from_stage: str | None = None,
+        until: str | None = None,
+        only: str | None = None,
+        force: list[str] | None = None,  # type: ignore[type-arg,unused-ignore]
+        run_id: str | None = None,
+    ) -> "Runner":
+        """Load and check everything that can be checked before the first stage, and write the run record."""
+        folder = data_folder(data_dir)
+        selection = Selection(from_stage, until, only, tuple(force or ()))
+        selection.check()
+        loaded = load_config(config, tuple(overrides or ()))
+        preflight(loaded, folder)
+        record = RunRecord(
+            run_id=run_id or new_run_id(),
+            config=_shown_config(loaded),
+            overrides=list(overrides or ()),
+            sources=source_records(loaded, _source_digests(loaded, folder)),
+            stages=[StageRecord(name) for name in STAGES],
+        )
+        record.save(folder)
+        return cls(workspace(loaded, folder, selection.force), record, selection)
+
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.record.status = "interrupted"
+        elif kind is not None or self.error is not None:
+            self.record.status = "failed"
+        else:
+            self.record.status = "done"
+        for stage in self.record.stages:
+            if stage.state == "pending" and self.record.status != "done" and stage.reason == "running":
+                stage.state, stage.reason = "failed", "interrupted" if self.record.status == "interrupted" else "crashed"
+        self._save()
+        self.work.store.digests.save()
+
+    def step(self, stage: Stage) -> None:
+        """Take one stage: skipped, cached, run, or failed. After a failure the rest stays pending."""
+        if self.error is not None:
+            return
+        entry = self.record.stage(stage.name)
+        outside = STAGES.index(stage.name) > self.selection.last
+        if outside or self.work.config.section(stage.name) is None:
+            entry.state, entry.reason = "skipped", "below --until" if outside else "no section in the configuration"
+            self._save()
+            return
+        try:
+            run_as_task(stage.name, lambda: self._take(stage, entry))
+        except WinnowError as error:
+            self.error = error
+            entry.state, entry.reason = "failed", error.message
+            self.record.error = error.to_dict()
+        self._save()
+
+    def summary(self) -> str:
+        """One line for the state that Prefect shows."""
+        states = [stage.state for stage in self.record.stages]
+        if self.error is not None:
+            return self.error.message
+        return f"{states.count('ran')} stages ran, {states.count('cached')} cached (run {self.record.run_id})"
+
+    def _take(self, stage: Stage, entry: StageRecord) -> StageRecord:
+        started = time.perf_counter()
+        entry.reason = "running"
+        self._save()
+        verdict = examine(stage, self.work)
+        entry.key = verdict.key
+        artifact = verdict.artifact
+        if artifact is None:
+            if not self.selection.may_run(stage.name):
+                raise ConfigError(
+                    f"{stage.name} is not cached ({verdict.reason})", place="--from/--only",
+                    cure=f"run once with --until {stage.name}",
+                )
+            LOG.info("%s: %s", stage.name, verdict.reason)
+            artifact = produce(stage, verdict, self.work)
+        self.work.upstream[stage.name] = artifact
+        for name, value in artifact.manifest["metrics"].items():
+            self.record.metrics[f"{stage.name}.{name}"] = value
+        gate = judge_gate(stage.name, artifact, self.work)
+        entry.gate = gate.to_dict()
+        entry.seconds = round(time.perf_counter() - started, 3)
+        entry.reason = verdict.reason
+        if not gate.passed and gate.on_fail == "stop":
+            raise gate.error(stage.name)
+        if not gate.passed:
+            LOG.warning("%s", gate.error(stage.name))
+        entry.state = "cached" if verdict.artifact is not None else "ran"
+        return entry
+
+    def _save(self) -> None:
+        self.record.save(self.work.data_dir)
+
+
+def quiet_loggers() -> None:
+    """Our own messages on standard error, once, without the server's."""
+    logger = logging.getLogger("winnow")
+    if not any(isinstance(handler, logging.StreamHandler) for handler in logger.handlers):
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _shown_config(config: Config) -> dict[str, object]:
+    return config.model_dump(mode="json", by_alias=True)
+
+
+def _source_digests(config: Config, data_dir: Path) -> dict[str, str]:
+    references = load_stage("ingest").references
+    return references(config.ingest, config, data_dir) if references is not None else {}

@@ -1,0 +1,238 @@
+"""One stage of one run, without Prefect: look it up, or make it; then judge its gate.
+
+A stage is *cached* if the artifact of its key is there and verified, *run* otherwise, *depends* when a stage above
+must run first so that its inputs are not known yet.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline_config.errors import StageError
+from pipeline_config.schema import DATA_STAGES, Config
+from tasks.artifact import Artifact, Store, locked, read_manifest
+from tasks.key import key_of, key_parts, parents, row_artifact
+
+if TYPE_CHECKING:
+    from tasks.gate import Verdict as GateVerdict
+    from tasks.stage import Stage
+
+LOG = logging.getLogger("winnow")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What would happen to a stage: run, cached, depends or skipped, why, and under which key."""
+
+    name: str
+    verdict: str
+    reason: str
+    key: str | None = None
+    artifact: Artifact | None = None
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[Artifact, ...] = ()
+
+
+@dataclass
+class Workspace:
+    """What the stages of one run share.
+
+    Attributes:
+        upstream: what has been published so far, by stage.
+        previous: stage → key in the run before, to say what changed.
+        force: stages that run although they are cached.
+    """
+
+    config: Config
+    data_dir: Path
+    store: Store
+    upstream: dict[str, Artifact] = field(default_factory=dict)
+    previous: Mapping[str, str] = field(default_factory=dict)
+    force: frozenset[str] = frozenset()
+
+
+def examine(stage: "Stage", work: Workspace, blocked: bool = False) -> Verdict:
+    """What would happen to a stage now.
+
+    Args:
+        blocked: a stage above has to run first.
+    """
+    section = work.config.section(stage.name)
+    if section is None:
+        return Verdict(stage.name, "skipped", "no section in the configuration")
+    if blocked:
+        return Verdict(stage.name, "depends", "a stage above runs first")
+    references = stage.references(section, work.config, work.data_dir) if stage.references else {}
+    inputs = parents(stage.name, work.upstream)
+    entry = (stage.run.__module__, stage.run.__name__)
+    parts = key_parts(stage.name, entry, stage.libraries, references, work.config, inputs)
+    key = key_of(parts)
+    artifact = None
+    if stage.name not in work.force:
+        artifact = work.store.find(stage.name, key, LOG.warning)
+    if artifact is not None:
+        return Verdict(stage.name, "cached", "same inputs, configuration and code", key, artifact, parts, tuple(inputs))
+    reason = "forced" if stage.name in work.force else _what_changed(stage.name, parts, work)
+    return Verdict(stage.name, "run", reason, key, None, parts, tuple(inputs))
+
+
+def produce(stage: "Stage", verdict: Verdict, work: Workspace) -> Artifact:
+    """Run a stage and publish its artifact; a second run that wants the same waits and takes it."""
+    assert verdict.key is not None
+    folder = work.data_dir / "work" / stage.name / verdict.key
+    with locked(folder):
+        if stage.name not in work.force:
+            found = work.store.find(stage.name, verdict.key)
+            if found is not None:
+                return found
+        return work.store.publish(stage.name, verdict.key, lambda out: _fill(stage, verdict, work, out, folder))
+
+
+def judge_gate(stage: str, artifact: Artifact, work: Workspace) -> "GateVerdict":
+    """Hold an artifact's facts against the bounds of its stage; done in every run, cached or not."""
+    from tasks.gate import judge
+
+    section = work.config.section(stage)
+    assert section is not None
+    manifest = artifact.manifest
+    return judge(stage, manifest["rows"], manifest["facts"], section.gate, work.data_dir)
+
+
+def _fill(stage: "Stage", verdict: Verdict, work: Workspace, out: Path, folder: Path) -> dict[str, Any]:
+    """Run the stage's function, write its files into `out`, and give the manifest."""
+    import polars as pl
+
+    from tasks.apply import write_decision
+    from tasks.ledger import Decision
+    from tasks.stage import StageInput
+
+    started = time.perf_counter()
+    _reset_peak_memory()
+    section = work.config.section(stage.name)
+    before = row_artifact(stage.name, work.upstream)
+    given: StageInput[Any] = StageInput(
+        config=section,
+        run=work.config,
+        seed=work.config.stage_seed(stage.name),
+        rows=before.rows() if before is not None else pl.LazyFrame(),
+        scores=None,
+        upstream=dict(work.upstream),
+        out=out,
+        work=folder,
+        data_dir=work.data_dir,
+    )
+    if stage.score is not None:
+        given = _with_scores(stage, verdict, work, given)
+    result = stage.run(given)
+    rows: dict[str, Any] = {"in": 0, "out": 0, "removed": {}, "changed": {}, "added": {}, "quarantined": {}}
+    facts = dict(result.facts)
+    if isinstance(result, Decision):
+        rows, more = write_decision(stage.name, result, before, out)
+        facts |= more
+    elif stage.name in DATA_STAGES:
+        raise StageError(f"{stage.name} gave no Decision", place=stage.name)
+    return {
+        "stage": stage.name,
+        "key": verdict.key,
+        "format": verdict.parts["format"],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - started, 3),
+        "peak_rss_mb": _peak_memory_mb(),
+        "config": verdict.parts["config"],
+        "code": verdict.parts["code"],
+        "parents": [{"stage": a.stage, "key": a.key, "digest": a.digest} for a in verdict.inputs],
+        "versions": verdict.parts["versions"],
+        "references": verdict.parts["references"],
+        "rows": rows,
+        "facts": facts,
+        "metrics": {name: float(value) for name, value in sorted(result.metrics.items())},
+    }
+
+
+def _with_scores(stage: "Stage", verdict: Verdict, work: Workspace, given: Any) -> Any:
+    """Scores are cached apart, so that a changed threshold decides again without computing them."""
+    from dataclasses import replace
+
+    import polars as pl
+
+    from tasks.artifact import write_frame
+
+    assert stage.score is not None
+    entry = (stage.score.__module__, stage.score.__name__)
+    references = dict(verdict.parts["references"])
+    parts = key_parts(stage.name, entry, stage.libraries, references, work.config, list(verdict.inputs), only="scoring")
+    name, key = f"{stage.name}/scores", key_of(parts)
+    artifact = work.store.find(name, key, LOG.warning)
+    if artifact is None:
+
+        def fill(out: Path) -> dict[str, Any]:
+            assert stage.score is not None
+            write_frame(stage.score(given), out / "scores.parquet")
+            return {"stage": name, "key": key, **parts, "created": datetime.now(UTC).isoformat(timespec="seconds")} | {
+                "stage": name
+            }
+
+        artifact = work.store.publish(name, key, fill)
+    scores: pl.DataFrame = pl.read_parquet(artifact.path / "scores.parquet", glob=False)
+    return replace(given, scores=scores)
+
+
+def _what_changed(stage: str, parts: Mapping[str, Any], work: Workspace) -> str:
+    """What differs from the artifact that the run before used, in words."""
+    old_key = work.previous.get(stage)
+    if old_key is None:
+        return "not run before"
+    try:
+        old = read_manifest(work.store.folder(stage, old_key))
+    except (OSError, ValueError):
+        return "its last artifact is gone"
+    if old.get("key") == key_of(dict(parts)):
+        return "its artifact is damaged"
+    words = _differences(old["config"], parts["config"])
+    words += [f"{what} changed" for what in _changed_names(old["references"], parts["references"])]
+    words += _differences(old["versions"], parts["versions"])
+    if old["code"] != parts["code"]:
+        words.append("its code changed")
+    if old["format"] != parts["format"]:
+        words.append("the artifact format changed")
+    if stage != "report" and [p["digest"] for p in old["parents"]] != list(parts["inputs"]):
+        words.append("its input changed")
+    return ", ".join(words) or "its input changed"
+
+
+def _changed_names(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """`a.b 0.7 -> 0.8` for every leaf that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: list[str] = []
+        for name in sorted({*old, *new}):
+            found += _differences(old.get(name), new.get(name), f"{path}.{name}" if path else str(name))
+        return found
+    return [] if old == new else [f"{path} {old} -> {new}"]
+
+
+def _reset_peak_memory() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_memory_mb() -> float:
+    """Peak resident memory since the reset, in MB; the process's whole peak where the reset can't be had."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    except OSError:
+        pass
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
