@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline_config.errors import ArtifactError
 from tasks.kernels.digests import FileDigests, canonical_json, json_digest, sha256_file
+from tasks.kernels.progress import track
 from tasks.kernels.quiet import quiet
 
 VERSION = 1  # raise it when the same GGUF file would give another folder
@@ -81,7 +82,7 @@ def _write_model(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     given: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False, "local_files_only": True}
-    with quiet():
+    with quiet(), _our_progress_bar():
         tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **given)
         dequantised = GgufConfig(dequantize=True)
         model = AutoModelForCausalLM.from_pretrained(
@@ -90,6 +91,19 @@ def _write_model(gguf: Path, folder: Path) -> None:
         tokenizer.model_max_length = model.config.max_position_embeddings  # the file has none; unset means no limit
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _our_progress_bar() -> Iterator[None]:
+    """The GGUF reader draws a bar that no setting turns off; ours is silent where there is no terminal."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    theirs = reader.tqdm
+    reader.tqdm = lambda tensors, **_: track(tensors, "converting the model, once", len(tensors))
+    try:
+        yield
+    finally:
+        reader.tqdm = theirs
 
 
 def _intact(folder: Path, digests: FileDigests) -> bool:

@@ -82,7 +82,7 @@ def load_tokenizer(folder: str) -> Any:
         try:
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         except Exception as error:  # whatever a foreign tokenizer file brings about
-            raise _unloadable("tokenizer", folder, error) from error
+            raise unloadable("tokenizer", folder, error) from error
 
 
 def load_causal(folder: str, dtype: str) -> Any:
@@ -109,7 +109,7 @@ def load_causal(folder: str, dtype: str) -> Any:
                 output_loading_info=True,
             )
         except Exception as error:  # whatever a foreign configuration or weight file brings about
-            raise _unloadable("model", folder, error) from error
+            raise unloadable("model", folder, error) from error
     refuse_random_weights(folder, found)
     return model.eval()
 
@@ -136,7 +136,8 @@ def _of_folder(folder: Path, digests: FileDigests) -> str:
     return json_digest([[path.relative_to(folder).as_posix(), digests.of(path)] for path in files])
 
 
-def _unloadable(what: str, folder: str, error: Exception) -> ModelError:
+def unloadable(what: str, folder: str, error: Exception) -> ModelError:
+    """The error to raise where transformers could not load a part of a folder."""
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}{': ' + lines[0][:300] if lines else ''}"
     cure = "check that `from_pretrained` of transformers loads this folder (code that a model brings is never run)"
