@@ -1,0 +1,1 @@
+"""Any source into one row schema, losslessly."""
