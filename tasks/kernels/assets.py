@@ -81,9 +81,7 @@ def asset_file(asset: Asset) -> Path:
     return package_file(asset.distribution, asset.suffix, error=error, place=PREFIX + asset.name)
 
 
-def package_file(
-    distribution: str, suffix: str, *, error: type[WinnowError] = ModelError, place: str = ""
-) -> Path:
+def package_file(distribution: str, suffix: str, *, error: type[WinnowError] = ModelError, place: str = "") -> Path:
     """The one installed file of a package whose path ends so; the package is not imported.
 
     Args:
