@@ -183,7 +183,10 @@ def dashboard(
 
 
 def main() -> None:
-    """Run the command line; exit 0 done, 1 a stage or gate failed, 2 bad input found before anything ran, 130 Ctrl-C."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 a stage or gate failed, 2 bad input found before anything ran, 130 Ctrl-C.
+    """
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     try:

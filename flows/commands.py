@@ -39,10 +39,10 @@ def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selectio
             config=name,
             overrides=overrides,
             data_dir=str(folder),
-            from_stage=selection.from_stage,  # type: ignore[arg-type]
-            until=selection.until,  # type: ignore[arg-type]
-            only=selection.only,  # type: ignore[arg-type]
-            force=list(selection.force),  # type: ignore[arg-type]
+            from_stage=selection.from_stage,
+            until=selection.until,
+            only=selection.only,
+            force=list(selection.force),
             run_id=run_id,
             return_state=True,
         )
@@ -198,7 +198,9 @@ def stage_artifact(record: RunRecord, stage: str, data_dir: Path) -> Artifact:
         return Artifact(folder, read_manifest(folder))
     except (OSError, ValueError):
         raise ConfigError(
-            f"the artifact of {stage} is gone", place=f"run {record.run_id}", cure="type: winnow run with its configuration"
+            f"the artifact of {stage} is gone",
+            place=f"run {record.run_id}",
+            cure="type: winnow run with its configuration",
         ) from None
 
 

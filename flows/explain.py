@@ -65,7 +65,8 @@ def _full_id(prefix: str, artifacts: list[Artifact]) -> str:
             found |= set(frame.filter(pl.col("row_id").str.starts_with(prefix)).collect()["row_id"].to_list())
     if not found:
         raise ConfigError(
-            f"no row of this run has the id {prefix}", place="ROW_ID",
+            f"no row of this run has the id {prefix}",
+            place="ROW_ID",
             cure="ids stand in the report and in the ledgers; another run is named after the id",
         )
     if len(found) > 1:
@@ -127,7 +128,9 @@ def _removal(line: dict[str, Any], artifacts: list[Artifact]) -> str:
     if line["detail"]:
         text += f" ({line['detail']})"
     if line["kept_row_id"]:
-        kept = next((row for a in artifacts if a.stage != "tokenize" and (row := _one(a.rows(), line["kept_row_id"]))), None)
+        kept = next(
+            (row for a in artifacts if a.stage != "tokenize" and (row := _one(a.rows(), line["kept_row_id"]))), None
+        )
         text += f"; the row that is kept: {line['kept_row_id']}"
         text += f": {_text_of(kept)}" if kept else ""
     return text

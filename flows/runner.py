@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -34,7 +35,7 @@ class Runner:
         from_stage: str | None = None,
         until: str | None = None,
         only: str | None = None,
-        force: list[str] | None = None,  # type: ignore[type-arg,unused-ignore]
+        force: Sequence[str] | None = None,
         run_id: str | None = None,
     ) -> "Runner":
         """Load and check everything that can be checked before the first stage, and write the run record."""
@@ -67,7 +68,10 @@ class Runner:
             self.record.status = "done"
         for stage in self.record.stages:
             if stage.state == "pending" and self.record.status != "done" and stage.reason == "running":
-                stage.state, stage.reason = "failed", "interrupted" if self.record.status == "interrupted" else "crashed"
+                stage.state, stage.reason = (
+                    "failed",
+                    "interrupted" if self.record.status == "interrupted" else "crashed",
+                )
         self._save()
         self.work.store.digests.save()
 
@@ -106,7 +110,8 @@ class Runner:
         if artifact is None:
             if not self.selection.may_run(stage.name):
                 raise ConfigError(
-                    f"{stage.name} is not cached ({verdict.reason})", place="--from/--only",
+                    f"{stage.name} is not cached ({verdict.reason})",
+                    place="--from/--only",
                     cure=f"run once with --until {stage.name}",
                 )
             LOG.info("%s: %s", stage.name, verdict.reason)

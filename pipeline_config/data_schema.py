@@ -1,6 +1,6 @@
 """The sections of the data stages, `ingest` to `tokenize`, and every default they have."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -116,7 +116,7 @@ class Dedupe(Section):
 class English(Strict):
     """The linear English toxicity model."""
 
-    threshold: float = Field(0.85, ge=0, le=1, description="probability from which a turn is harmful")
+    threshold: float = Field(0.95, ge=0, le=1, description="probability from which a turn is harmful")
     action: Action = "remove"
 
 
@@ -124,6 +124,7 @@ class Chinese(Strict):
     """The Chinese word list, on segmented text."""
 
     min_word_length: int = scoring(2, ge=1, description="characters; single ones flag mostly harmless text")
+    allow: list[str] = scoring(default_factory=list, description="listed words that do not count")
     threshold: float = Field(1.0, ge=1, description="listed words in a turn from which it is harmful")
     action: Action = "flag"
 
@@ -153,9 +154,10 @@ class Select(Section):
 
     seed_set: str | None = neutral(None, description="JSONL file of good examples (any ingest format)")
     description: str | None = scoring(None, description="the target task in words, in place of a seed set")
-    sources: list[str] = Field(
+    sources: list[str] = scoring(
         default_factory=list, description="only rows of these sources compete; others pass (empty: all)"
     )
+    nearest: int = scoring(3, ge=1, description="examples whose mean cosine is a row's similarity")
     keep: int | float | None = Field(
         None, gt=0, description="rows (integer) or share (fraction below 1) of the competing rows to keep"
     )
@@ -168,6 +170,8 @@ class Select(Section):
     def _has_target(self) -> "Select":
         if self.seed_set is None and self.description is None:
             raise ValueError("give seed_set (a file of good examples) or description (the task in words)")
+        if isinstance(self.keep, float) and self.keep > 1:
+            raise ValueError(f"keep {self.keep} is neither a whole number of rows nor a share below 1")
         return self
 
 
@@ -178,17 +182,35 @@ class TestSet(Strict):
     size: float = Field(0.1, gt=0, lt=1, description="share of those rows")
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Split(Section):
     """Train, validation and named test sets; near-duplicates never straddle."""
 
     validation: float = Field(0.05, ge=0, lt=1, description="share of the rows")
-    test: float | dict[str, TestSet] = Field(0.1, description="share of the rows for one test set, or name → test set")
+    test: Share | dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], TestSet] = Field(
+        0.1, description="share of the rows for one test set, or name → test set"
+    )
     folds: int | None = Field(None, ge=2, description="cross-validation folds, written into the column fold")
     group_by: str | None = Field(None, description="field of meta whose equal values stay together")
     near_threshold: float = Field(0.6, gt=0, le=1, description="Jaccard from which two rows stay together")
+    shingle: int = Field(5, ge=1, le=32, description="tokens in a shingle of that Jaccard")
+    num_perm: int = Field(128, ge=16, le=1024, description="hash permutations in a signature")
+    recall: float = Field(0.999, gt=0, lt=1, description="share of pairs at near_threshold that are found")
     decontaminate: bool = Field(True, description="remove train rows that overlap a test row")
     ngram: int = Field(8, ge=2, description="tokens of an overlapping run")
     max_overlap: float = Field(0.5, gt=0, le=1, description="share of a test row's n-grams found in one train row")
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> "Split":
+        named = self.test.values() if isinstance(self.test, dict) else ()
+        drawn = [(each.sources, each.size) for each in named] if named else [([], self.test)]
+        for source in sorted({source for sources, _ in drawn for source in sources}) or [""]:
+            taken = self.validation + sum(size for sources, size in drawn if not sources or source in sources)
+            if taken >= 1:
+                raise ValueError(f"test and validation take {taken:.2f} of the rows; leave some to train")
+        return self
 
 
 class Balance(Section):

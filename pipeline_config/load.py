@@ -123,6 +123,7 @@ def _parse(file: Path) -> Document:
     try:
         text = file.read_text("utf-8-sig")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = None if node is None else yaml.SafeLoader("").construct_document(node)
     except UnicodeDecodeError as error:
         raise ConfigError("the file is not UTF-8", place=file.name, cure="save it as UTF-8") from error
     except yaml.MarkedYAMLError as error:
@@ -140,9 +141,8 @@ def _parse(file: Path) -> Document:
         return document
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError("a configuration is a mapping", place=f"{file.name}, line 1", cure="begin with `ingest:`")
-    loader = yaml.SafeLoader("")
     _note_places(node, (), file.name, document.places)
-    document.values = loader.construct_document(node)
+    document.values = values or {}
     return document
 
 
@@ -227,6 +227,8 @@ def _config_error(error: ValidationError, document: Document) -> ConfigError:
     elif kind == "missing":
         message = f"{key} is missing"
         cure = f"add it; `winnow config --schema` describes {key}"
+        if key == "ingest":
+            cure = "name your data: --set 'ingest.sources=[{path: mine.jsonl}]', or try `winnow run demo`"
     elif kind == "value_error":
         message = str(problem["msg"]).removeprefix("Value error, ")
         cure = f"see {key} in `winnow config --schema`"

@@ -30,7 +30,7 @@ def write_decision(
         rows_in = rows.height + decision.quarantined.height
     else:
         assert before is not None
-        source = before.rows().collect() if writes_text(stage) else _thin(before)
+        source = before.rows().collect() if writes_text(stage) else _thin(before, decision)
         rows_in = source.height
         _check_known(stage, decision, source)
         rows = (
@@ -52,11 +52,18 @@ def write_decision(
     return totals, facts
 
 
-def _thin(before: Artifact) -> pl.DataFrame:
-    """`row_id`, `text_row` and the columns assigned so far."""
+def _thin(before: Artifact, decision: Decision) -> pl.DataFrame:
+    """`row_id`, `text_row`, the columns assigned so far, and as they stand those that are assigned now."""
+    lines = before.own_rows()
     if before.writes_text:
-        return before.own_rows().select("row_id").with_row_index("text_row").select("row_id", "text_row").collect()
-    return before.own_rows().collect()
+        lines = lines.select("row_id").with_row_index("text_row").select("row_id", "text_row")
+    thin = lines.collect()
+    named = [] if decision.assigned is None else decision.assigned.columns
+    if decision.added is not None:
+        named = [*named, "parent_row_id"]
+    rows = before.rows()
+    missing = [name for name in rows.collect_schema().names() if name in named and name not in thin.columns]
+    return thin.with_columns(rows.select(missing).collect().get_columns()) if missing else thin
 
 
 def _check_known(stage: str, decision: Decision, source: pl.DataFrame) -> None:
@@ -100,10 +107,8 @@ def _assign(rows: pl.DataFrame, assigned: pl.DataFrame) -> pl.DataFrame:
 def _insert(rows: pl.DataFrame, added: pl.DataFrame) -> pl.DataFrame:
     """Put each added row behind its parent; what it does not say itself, the parent says."""
     placed = rows.with_row_index(_POSITION)
-    parents = placed.rename({"row_id": "parent_row_id"} if "parent_row_id" not in rows.columns else {})
-    if "parent_row_id" in rows.columns:
-        parents = placed.drop("parent_row_id").rename({"row_id": "parent_row_id"})
-    own = [name for name in added.columns if name in rows.columns or name == "parent_row_id"]
+    parents = placed.drop("parent_row_id").rename({"row_id": "parent_row_id"})
+    own = [name for name in added.columns if name in rows.columns]
     inherited = [name for name in parents.columns if name not in own]
     children = added.select(own).join(
         parents.select("parent_row_id", *inherited), on="parent_row_id", how="left", maintain_order="left"

@@ -104,7 +104,7 @@ class _Module:
         return self._resolve(self.definitions[name] if name else self.loose)
 
     def every_reference(self) -> list[Definition]:
-        return [target for target in self.imports.values()]
+        return list(self.imports.values())
 
     def _resolve(self, statements: list[ast.stmt]) -> list[Definition]:
         found: list[Definition] = []

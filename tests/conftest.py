@@ -1,0 +1,33 @@
+"""What every test has: no telemetry, a Prefect home of its own, and a word for what may be missing."""
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def needs() -> Callable[[str, bool], None]:
+    """`needs(name, there)`: skip with a reason if it is not there, fail where CI requires it."""
+    required = os.environ.get("WINNOW_TEST_REQUIRES", "").split(",")
+
+    def check(name: str, there: bool) -> None:
+        if not there and name in required:
+            pytest.fail(f"{name} is required here and is not installed")
+        if not there:
+            pytest.skip(f"needs a {name}, which is not installed")
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def chromium(needs: Callable[[str, bool], None]) -> str:
+    """The path of a headless-capable Chromium."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+    needs("browser", bool(path))
+    return path
