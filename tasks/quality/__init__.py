@@ -1,0 +1,1 @@
+"""Low-quality rows out: rule sets, language, length."""

@@ -1,0 +1,1 @@
+"""Harmful rows flagged or out, English and Chinese."""

@@ -1,0 +1,41 @@
+"""The toxicity stage: harmful rows flagged or out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline_config.data_schema import Toxicity
+from pipeline_config.schema import Config
+from tasks.kernels.language_model import LIBRARIES
+from tasks.stage import StageInput, stage
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from tasks.ledger import Decision
+
+
+def score(given: "StageInput[Toxicity]") -> "pl.DataFrame":
+    """Score every row; thresholds and actions play no part."""
+    from tasks.toxicity.score import score_rows
+
+    return score_rows(given.rows.select("row_id", "lang", "messages"), given.config)
+
+
+def references(config: Toxicity, run: Config, data_dir: Path) -> dict[str, str]:
+    """Digests of the packaged model, word lists, dictionary and language model."""
+    from tasks.kernels.digests import FileDigests
+    from tasks.toxicity.files import shaping_files
+
+    digests = FileDigests(data_dir)
+    found = {name: digests.of(path) for name, path in shaping_files(config).items()}
+    digests.save()
+    return found
+
+
+@stage("toxicity", libraries=LIBRARIES, score=score, references=references)
+def toxicity(given: "StageInput[Toxicity]") -> "Decision":
+    """Harmful rows flagged or out."""
+    from tasks.toxicity.decide import decide
+
+    assert given.scores is not None
+    return decide(given.rows.select("row_id", "source").collect(), given.scores, given.config)
