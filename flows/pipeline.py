@@ -62,4 +62,5 @@ def pipeline(
     ) as run:
         for stage in PIPELINE:
             run.step(stage)
+        run.close()
     return Completed(message=run.summary()) if run.error is None else Failed(message=run.summary())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from flows.dashboard import draw_run, draw_stage
 from flows.planner import Selection, load_stage, preflight, workspace
 from pipeline_config.errors import ConfigError, WinnowError
 from pipeline_config.load import load_config
@@ -128,7 +129,14 @@ class Runner:
         if not gate.passed:
             LOG.warning("%s", gate.error(stage.name))
         entry.state = "cached" if verdict.artifact is not None else "ran"
+        if entry.state == "ran":
+            draw_stage(artifact, verdict.reason)
         return entry
+
+    def close(self) -> None:
+        """Leave the lineage in the dashboard."""
+        report = self.work.upstream.get("report")
+        draw_run(self.record, self.work.upstream, None if report is None else report.path / "report.html")
 
     def _save(self) -> None:
         self.record.save(self.work.data_dir)
