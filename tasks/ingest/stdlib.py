@@ -25,6 +25,7 @@ PLACE = "asset:python-stdlib"
 PROMPT = "Write the docstring summary of this Python function.\n\n```python\n{code}\n```"
 _LEFT_OUT_MODULES = {"idlelib", "lib2to3", "test", "turtledemo"}  # tests, demonstrations, and an editor
 _LEFT_OUT_FOLDERS = {"__pycache__", "_bundled", "idle_test", "site-packages", "test", "tests"}
+_STRINGS = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}  # 3.12 takes f-strings apart
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -127,14 +128,34 @@ def _first_line(function: Function) -> int:
 
 
 def _code_without_docstring(function: Function, lines: list[str]) -> str:
-    """The function's lines with its docstring's taken out, indented from the margin; empty if nothing else is in it."""
+    """The function's lines with its docstring's taken out, from the margin on; empty if nothing else is in it.
+
+    It is the same program: lines that begin inside a string keep their indentation.
+    """
     docstring, *body = function.body
-    if not body or docstring.lineno == function.lineno or docstring.end_lineno == body[0].lineno:
-        return ""
     last = docstring.end_lineno or docstring.lineno
-    head = lines[_first_line(function) - 1 : docstring.lineno - 1]
-    tail = lines[last : function.end_lineno]
+    if not body or body[0].lineno == last or lines[docstring.lineno - 1][: docstring.col_offset].strip():
+        return ""  # the docstring is all there is, or shares a line with code
+    first = _first_line(function)
+    inside = _lines_inside_strings(lines[first - 1 : function.end_lineno], function)
+    indent = lines[function.lineno - 1][: function.col_offset]
+    code = [
+        line if number in inside else line.removeprefix(indent)
+        for number, line in enumerate(lines[first - 1 : function.end_lineno])
+    ]
+    head, tail = code[: docstring.lineno - first], code[last - first + 1 :]
     while not tail[0].strip():
         tail = tail[1:]
-    indent = lines[function.lineno - 1][: function.col_offset]
-    return "\n".join(line.removeprefix(indent) for line in [*head, *tail])
+    return "\n".join([*head, *tail])
+
+
+def _lines_inside_strings(code: list[str], function: Function) -> set[int]:
+    """Positions of the lines that begin inside a string of several lines; only methods and the like can have some."""
+    triple = sum(line.count(quotes) for line in code for quotes in ('"""', "'''"))
+    if not function.col_offset or (triple <= 2 and not any(line.endswith("\\") for line in code)):
+        return set()  # no triple quotes but the docstring's, and no string continued by a backslash
+    found: set[int] = set()
+    for token in tokenize.generate_tokens(iter([f"{line}\n" for line in code]).__next__):
+        if token.type in _STRINGS:
+            found.update(range(token.start[0], token.end[0]))
+    return found

@@ -37,7 +37,7 @@ def converted_folder(gguf: Path, slug: str, data_dir: Path) -> Path:
         data_dir: where artifacts and models are.
 
     Raises:
-        ArtifactError: it can't be written (disk full, no permission).
+        ArtifactError: it can't be read or written (disk full, no permission, a library that is missing).
     """
     digests = FileDigests(data_dir)
     digest = converted_digest(gguf, digests)
@@ -49,8 +49,8 @@ def converted_folder(gguf: Path, slug: str, data_dir: Path) -> Path:
                 if not _intact(folder, digests):  # another process may have converted it meanwhile
                     _convert(gguf, folder)
         digests.save()
-    except OSError as error:
-        message = f"the model can't be written to {folder}: {error.strerror or error}"
+    except Exception as error:  # OSError, and what safetensors makes of a full disk
+        message = f"{gguf.name} can't be converted to {folder} ({type(error).__name__}: {error})"
         raise ArtifactError(message, place="model", cure="free 600 MB there, or set --data-dir") from error
     return folder
 

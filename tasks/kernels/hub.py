@@ -6,6 +6,7 @@ weights, with and without a network. To take a newer commit, fetch it with the h
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,36 @@ WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "1_Pooling/c
 _SECONDS = 10.0
 
 
+@dataclass(frozen=True)
+class Published:
+    """What the hub says of a model: its newest commit, its file names, and its architectures as far as known."""
+
+    commit: str
+    files: list[str]
+    architectures: list[str]
+
+
 def cached_snapshot(name: str) -> Path | None:
-    """The folder of a model's commit in the hub cache, if it is there with its configuration."""
+    """The folder of a model's commit in the hub cache, if it is there with its configuration and weights."""
     folder = _cache_folder() / f"models--{name.replace('/', '--')}"
     try:
         commit = (folder / "refs" / "main").read_text().strip()
     except OSError:
         return None
     snapshot = folder / "snapshots" / commit
-    return snapshot if commit and (snapshot / "config.json").is_file() else None
+    has_weights = any(snapshot.glob("*.safetensors")) or any(snapshot.glob("*.bin"))
+    return snapshot if commit and (snapshot / "config.json").is_file() and has_weights else None
 
 
-def published_files(name: str, place: str) -> tuple[str, list[str]]:
-    """Ask the hub for a model: its commit, and the names of its files.
+def published(name: str, place: str) -> Published:
+    """Ask the hub about a model.
 
     Raises:
         ModelError: no such model, no access to it, or no way to the hub.
     """
     info = _ask(name, place)
-    return str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
+    files = [sibling.rfilename for sibling in info.siblings or []]
+    return Published(str(info.sha), files, list((info.config or {}).get("architectures") or []))
 
 
 def download(name: str, place: str) -> Path:

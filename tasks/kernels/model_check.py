@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pipeline_config.errors import ModelError
 from tasks.kernels.assets import asset_file, find_asset, is_asset
-from tasks.kernels.hub import HUB_NAME, cached_snapshot, published_files
+from tasks.kernels.hub import HUB_NAME, cached_snapshot, published
 
 ModelKind = Literal["causal", "encoder"]
 WEIGHTS = "model.safetensors"
@@ -42,8 +42,9 @@ def check_model(name: str, kind: ModelKind, *, place: str = "model") -> None:
     if folder is not None:
         check_folder(folder, kind, place)
         return
-    _, files = published_files(name, place)
-    _check_names(files, name, place)
+    there = published(name, place)
+    _check_names(there.files, name, place)
+    _check_architecture(there.architectures, name, kind, place)
 
 
 def existing_folder(name: str, place: str = "model") -> Path | None:
@@ -70,10 +71,7 @@ def check_folder(folder: Path, kind: ModelKind, place: str = "model") -> None:
     """
     _check_names([path.name for path in folder.iterdir()], str(folder), place)
     config = _read_json(folder / "config.json", place)
-    architectures = config.get("architectures") or []
-    if kind == "causal" and architectures and not any(str(a).endswith(_GENERATES) for a in architectures):
-        message = f"{folder} holds a {architectures[0]}, which generates no text"
-        raise ModelError(message, place=place, cure="give a causal language model (… ForCausalLM)")
+    _check_architecture(config.get("architectures") or [], str(folder), kind, place)
     for weights in weight_files(folder, place):
         _check_safetensors(weights, place)
 
@@ -112,6 +110,12 @@ def _check_names(files: list[str], where: str, place: str) -> None:
     if not names.intersection(_TOKENIZER_FILES):
         cure = "save the tokenizer beside the model (tokenizer.save_pretrained)"
         raise ModelError(f"{where} has no tokenizer ({', '.join(_TOKENIZER_FILES)})", place=place, cure=cure)
+
+
+def _check_architecture(architectures: list[str], where: str, kind: ModelKind, place: str) -> None:
+    if kind == "causal" and architectures and not any(str(name).endswith(_GENERATES) for name in architectures):
+        message = f"{where} holds a {architectures[0]}, which generates no text"
+        raise ModelError(message, place=place, cure="give a causal language model (… ForCausalLM)")
 
 
 def _check_safetensors(path: Path, place: str) -> None:

@@ -12,7 +12,7 @@ from pipeline_config.errors import ModelError
 from tasks.kernels.assets import asset_file, find_asset, is_asset
 from tasks.kernels.conversion import converted_digest, converted_folder
 from tasks.kernels.digests import FileDigests, json_digest
-from tasks.kernels.hub import cached_snapshot, download, published_files
+from tasks.kernels.hub import cached_snapshot, download, published
 from tasks.kernels.model_check import ModelKind, check_folder, check_model, existing_folder
 from tasks.kernels.quiet import quiet
 
@@ -62,7 +62,7 @@ def model_digest(name: str, data_dir: Path) -> str:
         folder = existing_folder(name)
         snapshot = cached_snapshot(name)
         if folder is None:
-            return json_digest([name, published_files(name, "model")[0]])
+            return json_digest([name, published(name, "model").commit])
         if folder == snapshot:
             return json_digest([name, snapshot.name])
         value = _of_folder(folder, digests)
