@@ -195,9 +195,6 @@ class Split(Section):
     folds: int | None = Field(None, ge=2, description="cross-validation folds, written into the column fold")
     group_by: str | None = Field(None, description="field of meta whose equal values stay together")
     near_threshold: float = Field(0.6, gt=0, le=1, description="Jaccard from which two rows stay together")
-    shingle: int = Field(5, ge=1, le=32, description="tokens in a shingle of that Jaccard")
-    num_perm: int = Field(128, ge=16, le=1024, description="hash permutations in a signature")
-    recall: float = Field(0.999, gt=0, lt=1, description="share of pairs at near_threshold that are found")
     decontaminate: bool = Field(True, description="remove train rows that overlap a test row")
     ngram: int = Field(8, ge=2, description="tokens of an overlapping run")
     max_overlap: float = Field(0.5, gt=0, le=1, description="share of a test row's n-grams found in one train row")
@@ -242,7 +239,7 @@ class Tokenize(Section):
     model: str | None = neutral(None, description="tokenizer of this model (default: the top-level model)")
     chat_template: str | None = neutral(None, description="file with a Jinja chat template, in place of the model's")
     train_on: Literal["all", "last"] = Field("all", description="which assistant turns are learned")
-    max_length: int | Literal["auto"] = Field(
+    max_length: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
         "auto", description="tokens; auto: the model's context or the 99.5th percentile"
     )
     on_too_long: Literal["stop", "drop", "truncate_context", "split"] = "truncate_context"

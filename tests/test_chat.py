@@ -1,0 +1,175 @@
+"""What is learned of a conversation: its answers and the token that ends each, and nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from toy_model import CHAT_TEMPLATE, make_toy_model
+
+from pipeline_config.errors import ModelError
+from tasks.kernels.chat import Conversation, render_conversations, render_prompt
+from tasks.kernels.encoding import encode_conversations, encode_texts
+from tasks.kernels.models import load_tokenizer
+
+END = "<|im_end|>"
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="<|>"), min_size=1, max_size=30)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_toy_model(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def tokenizer(folder: Path) -> Any:
+    return load_tokenizer(str(folder))
+
+
+def turns(*contents: str, system: str | None = None) -> list[dict[str, Any]]:
+    roles = ("user", "assistant")
+    spoken = [{"role": roles[n % 2], "content": text, "weight": None} for n, text in enumerate(contents)]
+    return ([{"role": "system", "content": system, "weight": None}] if system else []) + spoken
+
+
+def answers(messages: list[dict[str, Any]]) -> list[int]:
+    return [n for n, message in enumerate(messages) if message["role"] == "assistant"]
+
+
+def learned(tokenizer: Any, messages: list[dict[str, Any]], positions: list[int] | None = None) -> str:
+    """The learned tokens of one conversation, decoded."""
+    wanted = answers(messages) if positions is None else positions
+    rendered = render_conversations(tokenizer, [Conversation("r", messages, wanted)])
+    encoded = encode_conversations(tokenizer, rendered)
+    assert not encoded.refused
+    ids, mask = encoded.row(0)
+    return tokenizer.decode(ids[mask])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(TEXT, min_size=2, max_size=6).filter(lambda found: len(found) % 2 == 0))
+def test_every_answer_and_its_end_is_learned_and_nothing_else(tokenizer: Any, contents: list[str]) -> None:
+    assert learned(tokenizer, turns(*contents)) == "".join(text + END for text in contents[1::2])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(TEXT, min_size=2, max_size=6).filter(lambda found: len(found) % 2 == 0))
+def test_what_stands_before_the_last_answer_is_what_the_prompt_alone_gives(tokenizer: Any, contents: list[str]) -> None:
+    messages = turns(*contents)
+    rendered = render_conversations(tokenizer, [Conversation("r", messages, [len(messages) - 1])])
+    ids, mask = encode_conversations(tokenizer, rendered).row(0)
+    prompt = tokenizer(render_prompt(tokenizer, messages[:-1]), add_special_tokens=False)["input_ids"]
+    assert ids[: int(mask.argmax())].tolist() == prompt
+
+
+def test_only_the_turns_asked_for_are_learned(tokenizer: Any) -> None:
+    messages = turns("one?", "First.", "two?", "Second.", system="Be brief.")
+    assert learned(tokenizer, messages, [4]) == "Second." + END
+    assert learned(tokenizer, messages, [2]) == "First." + END
+    assert learned(tokenizer, messages, []) == ""
+
+
+def test_generation_marks_and_incremental_rendering_agree(tokenizer: Any) -> None:
+    messages = turns("one?", "第一。", "two?", "Second.")
+    without = learned(tokenizer, messages)
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+        "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] }}{% endgeneration %}"
+        "{% else %}{{ message['content'] }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    assert learned(tokenizer, messages) == without == f"第一。{END}Second.{END}"
+
+
+def test_a_template_that_never_ends_a_turn_gets_an_eos_that_is_learned(tokenizer: Any) -> None:
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['role'] + ':\n' + message['content'] }}"
+        "{% if not loop.last %}{{ '\n' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '\nassistant:\n' }}{% endif %}"
+    )
+    assert learned(tokenizer, turns("q", "An answer.")) == "An answer." + END
+
+
+def test_a_tokenizer_that_merges_over_the_border_sees_what_it_would_at_inference(tokenizer: Any) -> None:
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    messages = turns("who?", "hello you")
+    rendered = render_conversations(tokenizer, [Conversation("r", messages, [1])])
+    encoded = encode_conversations(tokenizer, rendered)
+    ids, mask = encoded.row(0)
+    prompt = tokenizer(render_prompt(tokenizer, messages[:1]), add_special_tokens=False)["input_ids"]
+    assert encoded.parted == 1
+    assert ids[~mask].tolist() == prompt
+    assert tokenizer.decode(ids[mask]) == "hello you" + END
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> None:
+    tokenizer.chat_template = (
+        "{% for message in messages %}"
+        "{{ '<|im_start|>' + message['role'] + ('' if loop.last else ' (earlier)') }}"
+        "{{ message['content'] + '<|im_end|>' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}"
+    )
+    with pytest.raises(ModelError, match="differently") as caught:
+        learned(tokenizer, turns("one?", "First.", "two?", "Second."))
+    assert caught.value.place.startswith("row r")
+    assert "tokenize.chat_template" in caught.value.cure
+
+
+def test_a_model_without_template_is_refused_with_the_field_to_set(tokenizer: Any) -> None:
+    tokenizer.chat_template = None
+    with pytest.raises(ModelError, match="no chat template") as caught:
+        render_prompt(tokenizer, turns("q"))
+    assert "tokenize.chat_template" in caught.value.cure
+
+
+def test_a_conversation_that_the_template_refuses_costs_only_itself(tokenizer: Any) -> None:
+    tokenizer.chat_template = (
+        "{% for message in messages %}{% if message['role'] == 'tool' %}"
+        "{{ raise_exception('no tools here') }}{% endif %}{% endfor %}" + CHAT_TEMPLATE
+    )
+    good = Conversation("good", turns("q", "a"), [1])
+    bad = Conversation("bad", [*turns("q"), {"role": "tool", "content": "1"}, *turns("q", "a")[1:]], [2])
+    rendered = render_conversations(tokenizer, [good, bad])
+    assert rendered[0].refused is None
+    assert rendered[1].refused is not None
+    assert rendered[1].refused[0] == "template_error"
+    assert "no tools here" in rendered[1].refused[1]
+
+
+def test_tools_reach_the_model_even_if_the_template_ignores_them(tokenizer: Any) -> None:
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+    told = render_prompt(tokenizer, turns("q", system="Be brief."), [tool])
+    assert json.dumps(tool) in told
+    assert told.index("Be brief.") < told.index("weather") < told.index("q<|im_end|>")
+    tokenizer.chat_template = "{% if tools %}{{ tools[0]['function']['name'] }}{% endif %}" + CHAT_TEMPLATE
+    assert render_prompt(tokenizer, turns("q"), [tool]).startswith("weather<|im_start|>user")
+
+
+def test_tool_turns_are_read_and_not_learned(tokenizer: Any) -> None:
+    messages = [*turns("weather?", '{"call": 1}'), {"role": "tool", "content": "sunny"}, turns("", "It is sunny.")[1]]
+    assert learned(tokenizer, messages) == f'{{"call": 1}}{END}It is sunny.{END}'
+
+
+def test_an_opening_assistant_turn_has_a_span_too(tokenizer: Any) -> None:
+    messages = [turns("", "Welcome!")[1], *turns("q", "a")]
+    assert learned(tokenizer, messages) == f"Welcome!{END}a{END}"
+
+
+def test_the_date_does_not_get_into_a_prompt(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + CHAT_TEMPLATE
+    assert render_prompt(tokenizer, turns("q")).startswith("01 Jan 2026")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(TEXT, min_size=1, max_size=3))
+def test_raw_text_is_learned_whole_and_ends(tokenizer: Any, texts: list[str]) -> None:
+    encoded = encode_texts(tokenizer, texts)
+    for n, text in enumerate(texts):
+        ids, mask = encoded.row(n)
+        assert tokenizer.decode(ids) == text + END
+        assert mask.tolist() == [False] + [True] * (len(ids) - 1)
