@@ -1,0 +1,90 @@
+"""Greedy answers in batches, and how fast a model gives them.
+
+Batches hold prompts of like length, padded on the left, longest first, so that a batch that is too large for memory
+fails at once. Sampling defaults and repetition penalties that a model brings along are left out: answers are the most
+likely continuation under the model alone, the same in every run. Speed is measured apart, on answers of a fixed
+length: a model that learned to be brief would otherwise look slow beside one that fills its limit.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.evaluate.batches import by_length
+from tasks.kernels.progress import track
+
+_MAX_TOKENS = 16_384  # of a batch of prompts, padding included
+_PROBE_PROMPTS = 8
+_PROBE_TOKENS = 32
+
+
+def answers(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    ends: Sequence[int],
+    max_new_tokens: int,
+    batch_size: int,
+    label: str,
+) -> list[list[int]]:
+    """The tokens that a model answers to each prompt, without the token that ends the answer.
+
+    Args:
+        model: a causal language model in evaluation mode.
+        prompts: token ids, each with its generation prompt.
+        ends: tokens that end an answer.
+        max_new_tokens: tokens after which an answer is broken off.
+        batch_size: prompts in a batch.
+        label: of the progress bar.
+    """
+    found: list[list[int]] = [[] for _ in prompts]
+    batches = by_length([len(ids) for ids in prompts], batch_size, _MAX_TOKENS)
+    for rows in track(batches, label, total=len(batches)):
+        for row, new in zip(rows, _generate(model, [prompts[row] for row in rows], ends, max_new_tokens), strict=True):
+            stop = next((place for place, token in enumerate(new) if token in ends), len(new))
+            found[row] = new[:stop]
+    return found
+
+
+def tokens_per_second(model: Any, prompts: Sequence[Sequence[int]], *, ends: Sequence[int]) -> float:
+    """New tokens in a second, over all prompts of one batch; reading the prompts counts.
+
+    The batch is the 8 prompts of middle length, and each is answered by exactly 32 tokens, twice; the faster time
+    counts, since other work on the machine only ever adds to it.
+    """
+    start = max(0, (len(prompts) - _PROBE_PROMPTS) // 2)
+    middle = sorted(prompts, key=len)[start : start + _PROBE_PROMPTS]
+    seconds = []
+    for _ in range(2):
+        started = time.perf_counter()
+        _generate(model, middle, ends, _PROBE_TOKENS, exactly=True)
+        seconds.append(time.perf_counter() - started)
+    return len(middle) * _PROBE_TOKENS / min(seconds)
+
+
+def _generate(
+    model: Any, prompts: Sequence[Sequence[int]], ends: Sequence[int], new_tokens: int, *, exactly: bool = False
+) -> list[list[int]]:
+    import torch
+    from transformers import GenerationConfig
+
+    width = max(len(ids) for ids in prompts)
+    pad = ends[0]
+    ids = torch.full((len(prompts), width), pad, dtype=torch.long)  # (B, T), padded on the left
+    seen = torch.zeros((len(prompts), width), dtype=torch.long)
+    for row, tokens in enumerate(prompts):
+        ids[row, width - len(tokens) :] = torch.as_tensor(tokens)
+        seen[row, width - len(tokens) :] = 1
+    model.generation_config = GenerationConfig(
+        max_new_tokens=new_tokens,
+        min_new_tokens=new_tokens if exactly else None,
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        eos_token_id=list(ends),
+        pad_token_id=pad,
+    )
+    with torch.inference_mode():
+        out = model.generate(input_ids=ids.to(model.device), attention_mask=seen.to(model.device))
+    new: list[list[int]] = out[:, width:].tolist()
+    return new
