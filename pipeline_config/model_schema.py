@@ -100,12 +100,18 @@ class Evaluate(Section):
         default_factory=list, description="names: base, tuned, distilled, or an export's (empty: all there are)"
     )
     test_sets: list[str] = Field(default_factory=list, description="test splits (empty: all)")
-    max_examples: int = Field(64, ge=1, description="examples of each test set, the same ones for every model")
+    max_examples: int = Field(
+        64, ge=1, description="examples of each test set that are answered, the same ones for every model"
+    )
+    max_loss_examples: int = Field(
+        512, ge=1, description="examples of each test set whose loss is measured, the answered ones among them"
+    )
     max_new_tokens: int = Field(48, ge=1)
     max_prompt_tokens: int = Field(512, ge=16, description="a longer prompt loses its middle, and that is counted")
-    batch_size: int = neutral(16, ge=1)
+    batch_size: int = Field(16, ge=1, description="examples in a batch (in low precision it shapes the last digits)")
     metrics: list[Literal["loss", "bleu", "chrf", "rouge_l", "bertscore_f1", "f1_macro", "accuracy"]] = Field(
-        ["loss", "bleu", "chrf", "rouge_l", "bertscore_f1"]
+        ["loss", "bleu", "chrf", "rouge_l", "bertscore_f1", "f1_macro", "accuracy"],
+        description="f1_macro and accuracy are measured on rows with a label",
     )
     encoder: str = neutral("asset:all-minilm-l6-v2", description="BERTScore's encoder: folder, hub name or asset")
     bootstrap: int = Field(2000, ge=100, description="resamples of an interval")
