@@ -1,0 +1,1 @@
+"""Train, validation and named test sets, between which nothing leaks."""

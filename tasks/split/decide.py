@@ -1,0 +1,140 @@
+"""The split stage's decision: groups first, then a place for each group, then what still gives a test row away."""
+
+import numpy as np
+import polars as pl
+
+from pipeline_config.data_schema import Split
+from pipeline_config.errors import DataError
+from tasks.kernels.likeness import VIEWS, Likeness, among, likenesses, nearest
+from tasks.ledger import REMOVED_SCHEMA, Decision, removed_frame
+from tasks.split.contamination import leaks
+from tasks.split.groups import Groups, grouped
+from tasks.split.measure import leakage, sizes, task_drift
+from tasks.split.place import TRAIN, VALIDATION, is_test, placed
+
+CONTAMINATED = "contaminated"
+
+
+def decide(rows: pl.DataFrame, config: Split, seed: int, filled: frozenset[str] = frozenset()) -> Decision:
+    """Give every row its split and fold, and remove what would give a test row away.
+
+    Args:
+        rows: `row_id`, `source`, `task`, `split` (null: not placed by the user), `key` (value of `group_by`, null:
+            none), and the texts `whole`, `prompt`, `answer`; in source order.
+        config: shares, test sets, folds, thresholds.
+        seed: of the draws.
+        filled: splits that a source fills by itself.
+
+    Returns:
+        columns `split` and `fold` for every row that stays. Rule `contaminated`: a row not placed in a test set that
+        resembles one which the user placed there (value: Jaccard), or that holds too many of a test row's n-grams
+        (value: containment); `kept_row_id` is that test row.
+
+    Raises:
+        DataError: no row has the field `group_by`.
+    """
+    if config.group_by is not None and rows.height and rows["key"].null_count() == rows.height:
+        raise DataError(
+            f"no row has the field {config.group_by!r} in its meta",
+            place="split.group_by",
+            cure="name a field that your records have, as they spell it",
+        )
+    links = likenesses(rows, config.near_threshold)
+    resembling = _resembling_placed_tests(rows, links, config) if config.decontaminate else removed_frame()
+    stays = ~rows["row_id"].is_in(resembling["row_id"].implode())
+    left, links_left = rows.filter(stays), [among(link, stays) for link in links]
+    groups = grouped(left["row_id"], links_left, left["key"] if config.group_by else None, seed)
+    splits = _splits(left, groups, config, filled)
+    left = left.with_columns(splits, pl.Series("group", groups.group_of, dtype=pl.Int64))
+    left = left.with_columns(_folds(groups, splits, config.folds))
+    holding = _holding_tests(left, config) if config.decontaminate else removed_frame()
+    final = ~left["row_id"].is_in(holding["row_id"].implode())
+    out = left.filter(final)
+    straddling = leakage(pl.select(pl.when(final).then(splits)).to_series(), links_left)
+    members = np.bincount(groups.group_of)
+    facts = sizes(out) | {
+        "placed_by_user": rows["split"].count(),
+        "groups": int(members.size),
+        "largest_group": int(members.max(initial=0)),
+        "near_pairs": sum(link.pairs.height for link in links),
+        "leakage_pairs": straddling,
+        "task_drift": task_drift(out),
+    }
+    metrics = {"leakage_pairs": straddling, "largest_group": facts["largest_group"], "groups": facts["groups"]}
+    metrics |= {name: out["split"].eq(name).sum() for name in (TRAIN, VALIDATION)}
+    metrics["test"] = out.select(is_test(pl.col("split")).sum()).item()
+    removed = pl.concat([resembling, holding])
+    in_order = rows.select("row_id").join(removed, on="row_id", maintain_order="left")
+    return Decision(
+        removed=in_order.select(*REMOVED_SCHEMA),
+        assigned=out.select("row_id", "split", "fold"),
+        metrics=metrics,
+        facts=facts,
+    )
+
+
+def _resembling_placed_tests(rows: pl.DataFrame, links: list[Likeness], config: Split) -> pl.DataFrame:
+    """Rows that resemble one which the user placed in a test set: that set is theirs, so it neither grows nor leaks."""
+    in_test = rows.select(is_test(pl.col("split")).fill_null(value=False)).to_series()
+    if not in_test.any():
+        return removed_frame()
+    found = [
+        nearest(link, in_test).with_columns(pl.lit(view).alias("view")) for view, link in zip(VIEWS, links, strict=True)
+    ]
+    best = (
+        pl.concat(found)
+        .sort("row", "jaccard", descending=[False, True], maintain_order=True)
+        .unique("row", keep="first", maintain_order=True)
+    )
+    ids, splits = pl.lit(rows["row_id"]), pl.lit(rows["split"])
+    return best.select(
+        ids.gather("row").alias("row_id"),
+        pl.lit(CONTAMINATED).alias("rule"),
+        pl.col("jaccard").alias("value"),
+        pl.lit(config.near_threshold).alias("threshold"),
+        ids.gather("other").alias("kept_row_id"),
+        pl.format("{} resembles a row of {}", "view", splits.gather("other")).alias("detail"),
+    )
+
+
+def _splits(rows: pl.DataFrame, groups: Groups, config: Split, filled: frozenset[str]) -> pl.Series:
+    described = (
+        rows.select("source", "split", pl.Series("group", groups.group_of, dtype=pl.Int64))
+        .group_by("group")
+        .agg(pl.col("source").unique().alias("sources"), pl.col("split").drop_nulls().unique().alias("given"))
+        .sort("group")
+        .with_columns(pl.Series("draw", groups.place, dtype=pl.Float64))
+    )
+    of_group = placed(described, config, filled)
+    return pl.select(pl.coalesce(rows["split"], of_group.gather(groups.group_of)).alias("split")).to_series()
+
+
+def _folds(groups: Groups, splits: pl.Series, folds: int | None) -> pl.Series:
+    if folds is None:
+        return pl.Series("fold", [None] * splits.len(), dtype=pl.Int32)
+    number = pl.Series((groups.fold[groups.group_of] * folds).astype(np.int32))
+    learnt = splits.is_in([TRAIN, VALIDATION])
+    return pl.select(pl.when(learnt).then(number).cast(pl.Int32).alias("fold")).to_series()
+
+
+def _holding_tests(rows: pl.DataFrame, config: Split) -> pl.DataFrame:
+    """Rows of train and validation that hold a test row, or much of it."""
+    tests = rows.filter(is_test(pl.col("split")))
+    others = rows.filter(~is_test(pl.col("split")))
+    if tests.is_empty() or others.is_empty():
+        return removed_frame()
+    found = leaks(tests, others, config.ngram, config.max_overlap)
+    named = found.join(
+        tests.select(pl.col("row_id").alias("kept_row_id"), "split"),
+        on="kept_row_id",
+        how="left",
+        maintain_order="left",
+    )
+    return named.select(
+        "row_id",
+        pl.lit(CONTAMINATED).alias("rule"),
+        "value",
+        pl.lit(config.max_overlap).alias("threshold"),
+        "kept_row_id",
+        pl.format("holds a row of {}", "split").alias("detail"),
+    )
