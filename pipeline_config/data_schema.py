@@ -140,7 +140,7 @@ class Toxicity(Section):
 class Quality(Section):
     """Low-quality rows out."""
 
-    rules: list[str] = Field(default_factory=lambda: ["instruct"], description="rule sets, in order")
+    rules: list[str] = scoring(default_factory=lambda: ["instruct"], description="rule sets, in order")
     thresholds: dict[str, float] = Field(
         default_factory=dict, description="rule → threshold, in place of the rule set's own"
     )
@@ -201,8 +201,10 @@ class Split(Section):
 
     @model_validator(mode="after")
     def _leaves_train(self) -> "Split":
-        named = self.test.values() if isinstance(self.test, dict) else ()
-        drawn = [(each.sources, each.size) for each in named] if named else [([], self.test)]
+        if isinstance(self.test, dict):
+            drawn = [(each.sources, each.size) for each in self.test.values()]
+        else:
+            drawn = [([], self.test)]
         for source in sorted({source for sources, _ in drawn for source in sources}) or [""]:
             taken = self.validation + sum(size for sources, size in drawn if not sources or source in sources)
             if taken >= 1:

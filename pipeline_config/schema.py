@@ -3,6 +3,8 @@
 A stage's own fields and defaults stand in `data_schema.py` and `model_schema.py`; nowhere else.
 """
 
+from difflib import get_close_matches
+
 from pydantic import Field, model_validator
 
 from pipeline_config.data_schema import (
@@ -80,7 +82,22 @@ class Config(Strict):
         for stage in ("distill", "compress"):
             if self.section(stage) and not self.train:
                 raise ValueError(f"{stage} needs train; add `train: {{}}`")
+        self._check_source_names()
         return self
+
+    def _check_source_names(self) -> None:
+        """Wherever a section names sources, they must be there: a mistyped one would quietly match no row."""
+        test_sets = self.split.test if self.split and isinstance(self.split.test, dict) else {}
+        named = {f"split.test.{name}.sources": test_set.sources for name, test_set in test_sets.items()}
+        named["select.sources"] = self.select.sources if self.select else []
+        named["augment.sources"] = self.augment.sources if self.augment else []
+        known = [source.name for source in self.ingest.sources]
+        for place, sources in named.items():
+            for source in sources:
+                if source not in known:
+                    close = get_close_matches(source, known, n=1, cutoff=0.5)
+                    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+                    raise ValueError(f"{place}: no source is named {source!r}; {hint}")
 
     def _has_validation(self) -> bool:
         given = any(source.split == "validation" for source in self.ingest.sources)
