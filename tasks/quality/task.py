@@ -1,0 +1,49 @@
+"""The quality stage: low-quality rows out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline_config.data_schema import Quality
+from pipeline_config.schema import Config
+from tasks.kernels.language_model import LIBRARIES, language_model_file
+from tasks.stage import StageInput, stage
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from tasks.ledger import Decision
+
+
+def score(given: "StageInput[Quality]") -> "pl.DataFrame":
+    """Measure every row; thresholds play no part."""
+    from tasks.quality.score import score_rows
+
+    return score_rows(given.rows.select("row_id", "messages", "tools"), given.config)
+
+
+def references(config: Quality, run: Config, data_dir: Path) -> dict[str, str]:
+    """Digest of the language model; also where a mistyped rule is found.
+
+    Raises:
+        ConfigError: a rule or rule set that does not exist.
+        ModelError: the language model is not installed.
+    """
+    from tasks.kernels.digests import FileDigests
+    from tasks.quality.settings import active_rules
+
+    active_rules(config)
+    digests = FileDigests(data_dir)
+    found = {"language_model": digests.of(language_model_file())}
+    digests.save()
+    return found
+
+
+@stage("quality", libraries=LIBRARIES, score=score, references=references)
+def quality(given: "StageInput[Quality]") -> "Decision":
+    """Low-quality rows out: rule sets, language, length."""
+    from tasks.quality.decide import decide
+
+    assert given.scores is not None
+    known = given.rows.collect_schema().names()
+    columns = [name for name in ("row_id", "source", "task", "label", "lang", "score_toxicity_prompt") if name in known]
+    return decide(given.rows.select(columns).collect(), given.scores, given.config)
