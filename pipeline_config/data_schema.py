@@ -8,6 +8,10 @@ from pipeline_config.fields import Section, Strict, neutral, scoring
 
 Format = Literal["auto", "alpaca", "sharegpt", "messages", "prompt_completion", "preference", "text", "labelled"]
 Encoding = Literal["auto", "utf-8", "utf-16", "gb18030"]
+FieldName = Literal[
+    "instruction", "input", "output", "system", "history", "tools", "conversations", "messages", "role", "content",
+    "prompt", "completion", "chosen", "rejected", "text", "label", "task", "lang", "split", "weight", "id",
+]  # fmt: skip
 Action = Literal["remove", "flag", "quarantine"]
 
 
@@ -21,8 +25,8 @@ class Source(Strict):
     dataset_split: str = Field("train", description="which split of the data set to read")
     revision: str | None = Field(None, description="revision of the data set on the hub")
     format: Format = Field("auto", description="record shape; auto looks at the first records")
-    encoding: Encoding = Field("auto", description="auto: BOM, else UTF-8, else UTF-16 or GB18030")
-    fields: dict[str, str] = Field(
+    encoding: Encoding = Field("auto", description="auto: by byte-order mark, else by what the bytes are valid as")
+    fields: dict[FieldName, str] = Field(
         default_factory=dict,
         description="our field → the record's, e.g. {prompt: question, completion: answer, label: class}",
     )

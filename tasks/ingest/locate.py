@@ -1,0 +1,190 @@
+"""Where a source's records are: found and looked at before anything runs, so a mistake costs a second and not a run.
+
+Nothing heavy is imported here: `winnow plan` asks for these digests too.
+"""
+
+import glob
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline_config.data_schema import Ingest, Source
+from pipeline_config.errors import SourceError
+from tasks.kernels.digests import FileDigests, json_digest
+from tasks.kernels.reading.files import kind_of, sample
+from tasks.kernels.reading.formats import REQUIRED, is_record, likeliest, unknown_format
+from tasks.kernels.reading.streams import COMPRESSIONS
+
+_ENOUGH = 20  # records none of which has a format's fields: the format is wrong, not the records
+
+
+def check_sources(config: Ingest, data_dir: Path) -> None:
+    """Find every file of every source, and look at its first records.
+
+    Raises:
+        SourceError: a file is missing, empty, unreadable, of a kind or in a format that we don't know.
+    """
+    for place, source in _placed(config):
+        if _is_asset(source):
+            _asset_digest(source, data_dir)
+        elif source.dataset is not None:
+            dataset_folder(source, place)
+        else:
+            for path in source_files(source, place):
+                _check_records(path, source, place)
+
+
+def references(config: Ingest, data_dir: Path) -> dict[str, str]:
+    """Source name → digest of its content: files in the order of their paths, whatever their names.
+
+    Raises:
+        SourceError: as `check_sources`.
+    """
+    check_sources(config, data_dir)
+    digests = FileDigests(data_dir)
+    found = {source.name: _digest(source, place, digests, data_dir) for place, source in _placed(config)}
+    digests.save()
+    return found
+
+
+def source_files(source: Source, place: str) -> list[Path]:
+    """The files of a source, sorted by path; empty ones that a pattern matched beside others are left out.
+
+    Raises:
+        SourceError: there is none, one is no file that can be read, or all are empty.
+    """
+    assert source.path is not None
+    paths = [Path(source.path)]
+    if glob.has_magic(source.path) and not paths[0].exists():
+        matches = sorted(glob.glob(source.path, recursive=True))  # noqa: PTH207
+        paths = [Path(name) for name in matches if Path(name).is_file()]
+    if not paths:
+        raise SourceError(f"no file matches {source.path}", place=place, cure="check the folder and the pattern")
+    for path in paths:
+        _check_file(path, place)
+    filled = [path for path in paths if path.stat().st_size]
+    if not filled:
+        raise _empty(paths[0], place)
+    return filled
+
+
+def dataset_folder(source: Source, place: str) -> Path | None:
+    """The folder of a local data set; None for a name on the hub.
+
+    Raises:
+        SourceError: it is a path, and there is no such folder.
+    """
+    assert source.dataset is not None
+    path = Path(source.dataset)
+    if path.is_dir():
+        return path
+    if path.is_absolute() or source.dataset.startswith((".", "~")):
+        raise SourceError(
+            f"there is no folder {source.dataset}",
+            place=f"{place}.dataset",
+            cure="give a folder that save_to_disk wrote, a folder of data files, or a name on the hub",
+        )
+    return None
+
+
+def own_names(source: Source) -> dict[str, str]:
+    """Our field → the record's."""
+    return {str(ours): theirs for ours, theirs in source.fields.items()}
+
+
+def _placed(config: Ingest) -> list[tuple[str, Source]]:
+    return [(f"ingest.sources.{number}", source) for number, source in enumerate(config.sources)]
+
+
+def _is_asset(source: Source) -> bool:
+    return source.path is not None and source.path.startswith("asset:")
+
+
+def _asset_digest(source: Source, data_dir: Path) -> str:
+    from tasks.ingest.packaged import asset_digest
+
+    assert source.path is not None
+    return asset_digest(source.path, data_dir)
+
+
+def _check_file(path: Path, place: str) -> None:
+    if path.is_dir():
+        cure = f"give a pattern such as {path.name}/*.jsonl; a data set's folder goes under `dataset`"
+        raise SourceError(f"{path} is a folder", place=f"{place}.path", cure=cure)
+    if not path.is_file():
+        raise SourceError(f"there is no file {path}", place=f"{place}.path", cure="check the path")
+    if kind_of(path) is None:
+        raise SourceError(
+            f"{path.name} is no kind of file we know by its name",
+            place=f"{place}.path",
+            cure=".jsonl, .ndjson, .json, .csv, .tsv or .txt (each also with .gz or .zst), or .parquet",
+        )
+    if not os.access(path, os.R_OK):
+        raise SourceError(f"{path} can't be read", place=f"{place}.path", cure="give yourself the right to read it")
+
+
+def _empty(path: Path, place: str) -> SourceError:
+    return SourceError(f"{path} is empty", place=f"{place}.path", cure="give a file with records in it")
+
+
+def _check_records(path: Path, source: Source, place: str) -> None:
+    if kind_of(path) == "parquet":
+        _check_parquet(path, place)
+        return
+    fields = own_names(source)
+    records = sample(path, source.encoding, partial(is_record, source.format, fields))
+    if source.format == "auto":
+        if records and likeliest(records, fields) is None:
+            raise unknown_format(records, str(path))
+    elif len(records) >= _ENOUGH and not any(is_record(source.format, fields, record) for record in records):
+        raise _wrong_format(records, source, fields, place)
+
+
+def _wrong_format(records: list[Any], source: Source, fields: dict[str, str], place: str) -> SourceError:
+    wanted = ", ".join(fields.get(field, field) for field in REQUIRED[source.format])
+    found = next((", ".join(list(record)[:12]) for record in records if isinstance(record, dict)), "none")
+    return SourceError(
+        f"the format {source.format} needs the fields {wanted}; the records have {found}",
+        place=f"{place}.format",
+        cure=f"name another format, or say with `{place}.fields` what the fields are called here",
+    )
+
+
+def _check_parquet(path: Path, place: str) -> None:
+    with path.open("rb") as stream:
+        head = stream.read(4)
+        stream.seek(max(path.stat().st_size - 4, 0))
+        tail = stream.read(4)
+    if head != b"PAR1" or tail != b"PAR1" or Path(path.stem).suffix in COMPRESSIONS:
+        raise SourceError(
+            f"{path.name} is no complete Parquet file",
+            place=f"{place}.path",
+            cure="the file is damaged or was copied in part; fetch it again",
+        )
+
+
+def _digest(source: Source, place: str, digests: FileDigests, data_dir: Path) -> str:
+    if _is_asset(source):
+        return _asset_digest(source, data_dir)
+    if source.dataset is None:
+        return digests.of_many(source_files(source, place))
+    folder = dataset_folder(source, place)
+    if folder is not None:
+        return digests.of_folder(folder)
+    return json_digest([source.dataset, revision_of(source)])
+
+
+def revision_of(source: Source) -> str | None:
+    """The commit of a hub data set that lies in the local cache, so that two runs read the same one.
+
+    The revision asked for where none is there yet; none for a local folder.
+    """
+    if source.dataset is None or Path(source.dataset).is_dir():
+        return source.revision
+    cache = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub"
+    folder = Path(cache).expanduser() / f"datasets--{source.dataset.replace('/', '--')}"
+    try:
+        return (folder / "refs" / (source.revision or "main")).read_text().strip()
+    except OSError:
+        return source.revision

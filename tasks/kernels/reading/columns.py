@@ -1,0 +1,227 @@
+"""Records into rows, column by column, and into quarantine.
+
+A record's fields that became no message stay in `meta`. Those named `task`, `label`, `lang`, `split` and `weight` (or
+as the source's `fields` say) are copied to the row's columns: later stages may change them there, and the record still
+comes out of an export as it went in.
+
+A `row_id` is xxh3-64 over the source's name and the record's canonical JSON (sorted keys, so their order does not
+count); the n-th repeat of a record in its source takes xxh3-64 over the first one's id and n. So a row's id never
+depends on other records, and only equal records number each other. A record that could not be read has its bytes in
+place of the JSON.
+"""
+
+import re
+from array import array
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+import pyarrow as pa
+import xxhash
+
+from tasks.kernels.reading.draft import Draft
+from tasks.kernels.reading.formats import FormatReader
+from tasks.kernels.reading.records import EXCERPT_SOURCE_BYTES, NotReadable, Read, Unread
+from tasks.kernels.records.odd import Odd, odd_places
+from tasks.kernels.records.shape import SHAPE, Message
+from tasks.kernels.rows import MESSAGE, ROW_SCHEMA, digest
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+_TEST_SET = re.compile(r"test:[\w.-]+")
+_LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_]\w+)*$")
+READ_SCHEMA: dict[str, Any] = ROW_SCHEMA | {"own_id": pl.String, "own_split": pl.String}  # as the record has them
+_OWN = ("task", "label", "lang", "split", "weight", "id")  # a record's fields that have a column of their own
+_GATHERED = ("row_id", "meta", "tools", "task", "label", "lang", "split", "weight", "own_id", "own_split")
+UNREAD_SCHEMA = {
+    "row_id": pl.String,
+    "line": pl.Int64,
+    "reason": pl.String,
+    "detail": pl.String,
+    "head": pl.Binary,
+}
+
+
+class _Turns:
+    """A column of message lists, as flat columns and the places where rows end."""
+
+    def __init__(self) -> None:
+        self._turns: list[Message] = []
+        self._ends = array("i", [0])
+        self._nulls: list[int] = []
+
+    def add(self, turns: list[Message] | None) -> None:
+        if turns is None:
+            self._nulls.append(len(self._ends) - 1)
+        else:
+            self._turns += turns
+        self._ends.append(len(self._turns))
+
+    def series(self, name: str) -> pl.Series:
+        roles, contents, weights = zip(*self._turns, strict=True) if self._turns else ((), (), ())
+        text = pa.large_string()
+        values = pa.StructArray.from_arrays(
+            [pa.array(roles, text), pa.array(contents, text), pa.array(weights, pa.float32())],
+            names=["role", "content", "weight"],
+        )
+        is_null = np.zeros(len(self._ends) - 1, dtype=bool)
+        is_null[self._nulls] = True
+        mask = pa.array(is_null) if self._nulls else None
+        lists = pa.ListArray.from_arrays(pa.array(self._ends, pa.int32()), values, mask=mask)
+        return pl.Series(name, lists, dtype=pl.List(MESSAGE))
+
+
+class RowBuilder:
+    """Gathers the rows of some records of one source.
+
+    Args:
+        source: its name.
+        reader: of the source's format.
+        fields: the source's names for our fields.
+        defaults: `task`, `lang` for rows that name none; `split` for every row.
+    """
+
+    def __init__(
+        self, source: str, reader: FormatReader, fields: Mapping[str, str], defaults: Mapping[str, str | None]
+    ) -> None:
+        self._source = source
+        self._prefix = source.encode() + b"\x1f"
+        self._reader = reader
+        self._defaults = defaults
+        self._names = [fields.get(field, field) for field in _OWN]
+        self._without_own = self._own_values({})
+        renamed = {ours: theirs for ours, theirs in fields.items() if ours != theirs}
+        self._shape: dict[str, Any] = {"format": reader.record_format} | ({"names": renamed} if renamed else {})
+        self._plain_meta = orjson.dumps({SHAPE: self._shape}).decode()
+        self._messages, self._rejected = _Turns(), _Turns()
+        self._gathered: list[tuple[Any, ...]] = []
+        self._unread: list[Unread] = []
+
+    def add(self, record: Read) -> None:
+        """Turn a record into a row, or note why it is none."""
+        raw = record.raw
+        try:
+            canonical = orjson.dumps(record.value, option=orjson.OPT_SORT_KEYS)
+            raw = canonical if raw is None else raw
+            draft = self._reader.read(record.value)
+            meta = self._meta(record, draft)
+        except NotReadable as error:
+            self._refuse(record.line, error.reason, error.detail, raw or b"")
+        except (TypeError, RecursionError):
+            self._refuse(record.line, "nested_too_deep", "objects inside objects inside objects", raw or b"")
+        else:
+            row_id = xxhash.xxh3_64_hexdigest(self._prefix + canonical)
+            has_more = len(record.value) > len(draft.used)
+            own = self._own_values(record.value) if has_more else self._without_own
+            self._gathered.append((row_id, meta, draft.tools, *own))
+            self._messages.add(draft.messages)
+            self._rejected.add(draft.rejected)
+
+    def refuse(self, unread: Unread) -> None:
+        """Note a record that could not be read."""
+        self._unread.append(unread)
+
+    def _refuse(self, line: int, reason: str, detail: str, raw: bytes) -> None:
+        self._unread.append(Unread(line, reason, detail, raw[:EXCERPT_SOURCE_BYTES], xxhash.xxh3_64_hexdigest(raw)))
+
+    def _meta(self, record: Read, draft: Draft) -> str:
+        """JSON of the record's other fields, and its shape."""
+        value: dict[str, Any] = record.value
+        names = self._reader.fields.name
+        expected = [names(field) for field in draft.plain]
+        used = draft.used
+        is_plain = not (draft.templates or draft.parts or draft.calls)
+        if is_plain and len(used) == len(value) and list(value) == expected:
+            return self._plain_meta
+        extra = {key: item for key, item in value.items() if key not in used}
+        shape = dict(self._shape)
+        if list(value) != expected + list(extra):
+            shape["keys"] = list(value)
+        if draft.templates:
+            shape["fields"] = draft.templates
+            if any(isinstance(template, list) for template in draft.templates.values()):
+                shape["turns"] = len(draft.messages)
+        if draft.parts:
+            shape["parts"] = draft.parts
+        if draft.calls:
+            shape["calls"] = draft.calls
+        if SHAPE in extra:
+            shape["own"] = extra.pop(SHAPE)
+        meta = {**extra, SHAPE: shape}
+        if record.may_be_odd:
+            places = odd_places(meta)
+            if places:
+                shape["odd"] = places
+        return orjson.dumps(meta).decode()
+
+    def _own_values(self, value: dict[str, Any]) -> tuple[Any, ...]:
+        """Task, label, lang, split, weight, id and split as the record has it."""
+        task, label, lang, split, weight, own_id = [value.get(name) for name in self._names]
+        defaults = self._defaults
+        return (
+            _word(task) or defaults.get("task"),
+            _word(label),
+            _language(lang) or defaults.get("lang"),
+            defaults.get("split") or _split(split),
+            float(weight) if isinstance(weight, (int, float)) else 1.0,
+            None if own_id is None else orjson.dumps(own_id).decode(),
+            _word(split),
+        )
+
+    def rows(self) -> pl.DataFrame:
+        """The rows so far (`READ_SCHEMA`); ids not yet numbered (`number_repeats`)."""
+        columns = zip(*self._gathered, strict=True) if self._gathered else iter([()] * len(_GATHERED))
+        series = {name: pl.Series(name, next(columns), dtype=READ_SCHEMA[name]) for name in _GATHERED}
+        series |= {"messages": self._messages.series("messages"), "rejected": self._rejected.series("rejected")}
+        given = [series[name] for name in READ_SCHEMA if name in series]
+        others = {name: pl.lit(None, kind) for name, kind in READ_SCHEMA.items() if name not in series}
+        others["source"] = pl.lit(self._source)
+        return pl.DataFrame(given).with_columns(**others).select(list(READ_SCHEMA))
+
+    def unread(self) -> pl.DataFrame:
+        """Records that gave no row (`UNREAD_SCHEMA`); ids not yet numbered."""
+        lines = [(digest(self._source, u.digest), u.line, u.reason, u.detail, u.head) for u in self._unread]
+        return pl.DataFrame(lines, schema=UNREAD_SCHEMA, orient="row")
+
+
+def number_repeats(row_ids: pl.Series) -> pl.Series:
+    """Ids of one source in its order, the second and later of equal ones made their own."""
+    is_first = row_ids.is_first_distinct()
+    if is_first.all():
+        return row_ids
+    seen = pl.DataFrame({"row_id": row_ids}).select("row_id", n=pl.int_range(pl.len()).over("row_id"))
+    repeats = seen.filter(~is_first)
+    numbered = [digest(row_id, str(n)) for row_id, n in repeats.iter_rows()]
+    return row_ids.scatter((~is_first).arg_true(), numbered)
+
+
+def _word(value: Any) -> str | None:
+    """A string, number or truth value as a column's string."""
+    if isinstance(value, str):
+        return None if not value or isinstance(value, Odd) else value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (int, float)) else None
+
+
+def _split(value: Any) -> str | None:
+    """A record's own split, where its name is known."""
+    if not isinstance(value, str):
+        return None
+    name = value.strip()
+    return name if _TEST_SET.fullmatch(name) else _SPLITS.get(name.lower())
+
+
+def _language(value: Any) -> str | None:
+    """A language code without its region; words such as "English" are no code."""
+    match = _LANGUAGE.match(value.strip().lower()) if isinstance(value, str) else None
+    return match[1] if match else None

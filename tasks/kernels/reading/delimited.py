@@ -1,0 +1,191 @@
+"""CSV and TSV: every cell a string; an empty cell without quotes is missing (null), `""` is an empty string.
+
+The standard library's reader cannot tell those two apart and swallows the rest of a file after one unclosed quote, so
+the rules are applied here (RFC 4180): a quote counts only at the start of a cell, is doubled inside, and a quoted cell
+may hold line breaks. A row with more or fewer cells than the header is ragged. A row of several lines that is ragged,
+unclosed or holds an unreadable line most likely began with a stray quote: it costs its first line, and the others are
+read again as rows of their own.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline_config.errors import SourceError
+from tasks.kernels.reading.encodings import LineDecoder
+from tasks.kernels.reading.records import Batch, Read, Unread, unread
+from tasks.kernels.reading.streams import Lines
+
+Cells = list[str | None]
+
+
+class _Row:
+    """A row being read: the cells so far, and the text of a quoted cell that is still open."""
+
+    def __init__(self, delimiter: str) -> None:
+        self._delimiter = delimiter
+        self.cells: Cells = []
+        self.open: list[str] | None = None
+        self.lines: list[str] = []
+        self.size = 0
+        self.is_bad = False
+
+    def feed(self, line: str) -> bool:
+        """Read one more line; whether the row is complete."""
+        self.lines.append(line)
+        self.size += len(line) + 1
+        position = 0
+        if self.open is not None:
+            self.open.append("\n")
+            position = self._quoted(line, 0)
+        elif '"' not in line:
+            self.cells = [cell or None for cell in line.removesuffix("\r").split(self._delimiter)]
+            return True
+        else:
+            position = self._cell(line, 0)
+        while position >= 0:
+            position = self._cell(line, position)
+        return self.open is None
+
+    def _cell(self, line: str, position: int) -> int:
+        """Read the cell at a position; where the next one starts, or -1 at the end of the line."""
+        if line.startswith('"', position):
+            self.open = []
+            return self._quoted(line, position + 1)
+        end = line.find(self._delimiter, position)
+        cell = line[position:] if end < 0 else line[position:end]
+        self.cells.append((cell.removesuffix("\r") if end < 0 else cell) or None)
+        return -1 if end < 0 else end + 1
+
+    def _quoted(self, line: str, position: int) -> int:
+        """Read on in a quoted cell, its first quote passed."""
+        open_cell = self.open if self.open is not None else []
+        while True:
+            end = line.find('"', position)
+            if end < 0:
+                open_cell.append(line[position:])
+                return -1
+            open_cell.append(line[position:end])
+            if not line.startswith('"', end + 1):
+                break
+            open_cell.append('"')
+            position = end + 2
+        self.cells.append("".join(open_cell))
+        self.open = None
+        rest = line[end + 1 :]
+        if rest in ("", "\r"):
+            return -1
+        self.is_bad = self.is_bad or not rest.startswith(self._delimiter)
+        following = line.find(self._delimiter, end + 1)
+        return -1 if following < 0 else following + 1
+
+
+class DelimitedReader:
+    """Reads one CSV or TSV file.
+
+    Args:
+        path: for messages and the delimiter: .tsv has tabs; .csv a comma, or what its header has instead (`;`, tab).
+        decoder: of the file.
+        limit: characters of the longest row.
+    """
+
+    def __init__(self, path: Path, decoder: LineDecoder, limit: int) -> None:
+        self._path = path
+        self._decoder = decoder
+        self._limit = limit
+        self._delimiter = ""
+        self._header: list[str] = []
+        self._row: _Row | None = None
+        self._row_line = 0
+        self._waiting: deque[tuple[int, str | Unread]] = deque()
+
+    def read(self, blocks: Iterator[Lines | Unread]) -> Iterator[Batch]:
+        """Blocks of lines as batches of records."""
+        for block in blocks:
+            if isinstance(block, Unread):
+                self._waiting.append((block.line, block))
+            else:
+                self._waiting.extend(self._lines(block))
+            batch = Batch()
+            self._rows(batch)
+            yield batch
+        batch = Batch()
+        while self._row is not None:
+            self._give_up(self._row, "unclosed_quote", "the row's quoted cell is never closed", batch)
+            self._rows(batch)
+        yield batch
+
+    def _lines(self, block: Lines) -> Iterator[tuple[int, str | Unread]]:
+        data, broken = self._decoder.utf8(block.data)
+        for number, line in enumerate(data.split(b"\n")):
+            place = block.first_line + number
+            try:
+                text = "" if number in broken else line.decode()
+            except UnicodeDecodeError:
+                broken.add(number)
+            if number in broken:
+                yield place, unread(place, self._decoder.broken, "the line is in another encoding", line)
+            elif len(line) > self._limit:
+                yield place, unread(place, "record_too_long", f"{len(line) / 1e6:.1f} MB", line)
+            elif "\0" in text:
+                yield place, unread(place, "nul_byte", f"{text.count(chr(0))} NUL bytes", line)
+            else:
+                yield place, text
+
+    def _rows(self, batch: Batch) -> None:
+        """Read the waiting lines."""
+        while self._waiting:
+            place, text = self._waiting.popleft()
+            if isinstance(text, Unread):
+                if self._row is None:
+                    batch.unread.append(text)
+                else:
+                    self._waiting.appendleft((place, text))
+                    self._give_up(self._row, "unclosed_quote", "an unreadable line follows", batch)
+                continue
+            if self._row is None:
+                if not text or text == "\r":
+                    continue
+                self._row, self._row_line = _Row(self._delimiter or self._delimiter_of(text)), place
+            if self._row.feed(text):
+                self._finish(self._row, batch)
+            elif self._row.size > self._limit:
+                self._give_up(self._row, "unclosed_quote", "the row's quoted cell is never closed", batch)
+
+    def _give_up(self, row: _Row, reason: str, detail: str, batch: Batch) -> None:
+        """Quarantine the first line of a row, and read the others again as rows of their own."""
+        first, *others = row.lines
+        batch.unread.append(unread(self._row_line, reason, detail, first.encode()))
+        again = [(self._row_line + 1 + number, line) for number, line in enumerate(others)]
+        self._waiting.extendleft(reversed(again))
+        self._row = None
+
+    def _delimiter_of(self, header: str) -> str:
+        if ".tsv" in self._path.suffixes:
+            return "\t"
+        return next((mark for mark in ",;\t" if mark in header), ",")
+
+    def _finish(self, row: _Row, batch: Batch) -> None:
+        self._row = None
+        if not self._header:
+            self._delimiter = self._delimiter_of(row.lines[0])
+            self._header = self._checked([cell or "" for cell in row.cells])
+            return
+        cells, columns = len(row.cells), len(self._header)
+        if row.is_bad:
+            self._give_up(row, "bad_quotes", "text stands behind a closing quote", batch)
+        elif cells != columns:
+            self._give_up(row, "ragged_row", f"{cells} cells, {columns} columns", batch)
+        else:
+            record = dict(zip(self._header, row.cells, strict=True))
+            batch.records.append(Read(self._row_line, record, "\n".join(row.lines).encode(), False))
+
+    def _checked(self, header: list[str]) -> list[str]:
+        twice = next((name for name in header if header.count(name) > 1), None)
+        if twice is not None:
+            raise SourceError(
+                f"{self._path.name} has two columns named {twice!r}",
+                place=str(self._path),
+                cure="give each column a name of its own in the first line",
+            )
+        return header

@@ -1,0 +1,87 @@
+"""JSON Lines, a block at a time.
+
+`parse_block` is the one place where a JSON line becomes a Python object. Most lines go through orjson. It refuses what
+Python's own parser takes (NaN, numbers beyond a double) and rounds integers beyond 64 bits without a word, so lines
+with nineteen digits in a row, and lines that it refuses, are parsed again by the standard library, which keeps them.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from tasks.kernels.reading.encodings import LineDecoder
+from tasks.kernels.reading.records import Batch, NotReadable, Read, Unread, unread
+from tasks.kernels.reading.streams import Lines
+from tasks.kernels.records.odd import json_safe
+
+_DIGITS = bytes(1 if 48 <= byte < 58 else 0 for byte in range(256))
+_LONG_NUMBER = b"\1" * 19
+
+
+def read_json_lines(blocks: Iterator[Lines | Unread], decoder: LineDecoder, limit: int) -> Iterator[Batch]:
+    """Blocks of lines as batches of records."""
+    for block in blocks:
+        if isinstance(block, Unread):
+            yield Batch(unread=[block])
+        else:
+            yield parse_block(block, decoder, limit)
+
+
+def parse_block(block: Lines, decoder: LineDecoder, limit: int) -> Batch:
+    """Every line of a block as a record or as unread; blank lines count as lines and give neither."""
+    data, broken = decoder.utf8(block.data)
+    has_long_numbers = _LONG_NUMBER in data.translate(_DIGITS)
+    batch = Batch()
+    records = batch.records
+    for number, line in enumerate(data.split(b"\n"), block.first_line):
+        if not line or line.isspace():
+            continue
+        try:
+            if len(line) > limit or broken or (has_long_numbers and _LONG_NUMBER in line.translate(_DIGITS)):
+                raise ValueError
+            records.append(Read(number, orjson.loads(line), line, False))
+        except ValueError:
+            _parse_again(number, line, limit, number - block.first_line in broken, decoder, batch)
+    return batch
+
+
+def _parse_again(number: int, line: bytes, limit: int, is_broken: bool, decoder: LineDecoder, batch: Batch) -> None:
+    if len(line) > limit:
+        batch.unread.append(unread(number, "record_too_long", f"{len(line) / 1e6:.1f} MB", line))
+    elif is_broken:
+        batch.unread.append(unread(number, decoder.broken, f"not {decoder.encoding}", line))
+    else:
+        try:
+            batch.records.append(Read(number, parse_exactly(line, decoder.broken), line, True))
+        except NotReadable as error:
+            batch.unread.append(unread(number, error.reason, error.detail, line))
+
+
+def parse_exactly(line: bytes, broken: str = "invalid_utf8") -> Any:
+    """JSON text as a value in which nothing was rounded (`json_safe`).
+
+    Raises:
+        NotReadable: it is no JSON, not UTF-8, holds a NUL byte or half a surrogate pair.
+    """
+    if b"\0" in line:
+        raise NotReadable("nul_byte", f"{line.count(0)} NUL bytes")
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise NotReadable(broken, f"byte {error.start} of the record") from None
+    try:
+        value = json_safe(json.loads(text))
+        orjson.dumps(value)
+    except json.JSONDecodeError as error:
+        raise NotReadable("not_json", f"{error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise NotReadable("nested_too_deep", "objects inside objects inside objects") from None
+    except TypeError as error:  # orjson says both with this type
+        deep = "recursion" in str(error).lower()
+        reason = "nested_too_deep" if deep else "invalid_unicode"
+        raise NotReadable(reason, "nested too deep" if deep else "half of a surrogate pair") from None
+    except ValueError:
+        raise NotReadable("number_too_long", "a number of more than 4300 digits") from None
+    return value
