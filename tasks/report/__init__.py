@@ -1,0 +1,1 @@
+"""One HTML page a person would rather look at than read numbers."""
