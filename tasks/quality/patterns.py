@@ -38,10 +38,10 @@ _MODEL = (
 )
 BOILERPLATE = _ascii_boundaries(
     rf"(?i)\bas an? {_MODEL}(?: (?:created|developed|trained|made) by [^,.\n]{{1,40}})?,? (?:i\b|my\b)"
-    rf"|\bi(?:{_APOSTROPHE}m| am) (?:just |only |merely )?an? (?:ai )?language model\b"
+    rf"|\bi(?:{_APOSTROPHE}m| am) (?:just|only|merely) an? (?:ai )?(?:ai|language model)\b"
     r"|\b(?:my|as of my) (?:last )?(?:knowledge|training)(?: data)? (?:cut-?off|update)"
     r"|作为一?[个名款位]?(?:由[^，。]{1,12}(?:开发|训练)的)?(?:大型|大)?(?:人工智能|AI|ai|语言模型|智能助手|聊天机器人)"
-    r"|我(?:只)?是一?[个名款]?(?:大型|大)?(?:人工智能|AI|ai)?语言模型"
+    r"|我只是一?[个名款]?(?:大型|大)?(?:人工智能|AI|ai|语言模型)"
 )
 HEAD_CHARS = 300  # of an answer, where refusals and disclaimers stand
 
@@ -61,8 +61,7 @@ CODE = r"(?s)```.*?(?:```|\z)|`[^`\n]+`"
 FENCE = r"(?m)^\s*```"
 TOKEN = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]|[\w--[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]]+"
 CUT_OFF = _ascii_boundaries(
-    r"(?:[,，、]|[^\s:;=\-'] ?[(（\[【{]|[的和与或及把被]"
-    r"|\b(?:the|an?|of|and|or|to|with|for|from|by|in|at|as|that|which|because|is|are|was|were))\s*$"
+    r"(?:[,，、]|[^\s:;=\-'] ?[(（\[【{]|以及|并且|因为|但是|\b(?:the|an?|of|and|or|which|because))\s*$"
 )
 
 ASKS_FOR_A_WORD = _ascii_boundaries(

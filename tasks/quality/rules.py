@@ -36,7 +36,7 @@ class Rule:
 LANGUAGE_RULE = "language"
 
 INSTRUCT: tuple[Rule, ...] = (
-    Rule("empty_answer", "empty_answers", ">=", 1, "a turn to be learned says nothing"),
+    Rule("empty_answer", "empty_answers", ">=", 1, "an answer says nothing", unless=("calls_tools",)),
     Rule("damaged_text", "damaged_share", ">", 0.005, "what a wrong decoding left and no repair can bring back"),
     Rule(
         "min_answer_words",
@@ -77,14 +77,18 @@ INSTRUCT: tuple[Rule, ...] = (
     ),
     Rule("truncated", "cut_off", ">=", 1, "a long answer that ends in a comma, an open bracket or a word like “the”"),
     Rule(
-        "duplicate_lines", "duplicate_lines", ">", 0.5, "half of the lines were there before (after Gopher, table A1)"
+        "duplicate_lines",
+        "duplicate_lines",
+        ">",
+        0.5,
+        "half of the lines were there before (as in Gopher, Rae et al. 2021; looser)",
     ),
     Rule(
         "duplicate_ngrams",
         "duplicate_ngrams",
         ">",
         0.5,
-        "half of the 4-grams were there before (after Gopher, table A1): a loop of a generating model",
+        "half of the 4-grams were there before: a generating model in a loop (as in Gopher; looser)",
     ),
     Rule(LANGUAGE_RULE, "unwanted_language", ">=", 0.5, "in a language that is not wanted"),
     Rule(

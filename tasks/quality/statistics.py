@@ -4,7 +4,7 @@ All are expressions of Polars or kernels over whole columns. Where a statistic m
 it is null, and no rule fires. Answers are the assistant turns; of raw text, the text itself. Words are runs of letters
 and digits; Chinese, Japanese and Korean characters count one each.
 
-    empty_answers      turns to be learned without a visible character
+    empty_answers      answers without a visible character
     damaged_share      remnants of wrong decoding, of all characters of the row
     answer_words       words of all answers
     answer_chars, prompt_chars
@@ -76,7 +76,7 @@ def _expressions() -> dict[str, pl.Expr]:
     tag_chars = prose.str.extract_all(patterns.TAG).list.eval(pl.element().str.len_chars()).list.sum()
     cut_off = last.str.contains(patterns.CUT_OFF) & (_words("last_answer") >= _CUT_OFF_WORDS)
     return {
-        "empty_answers": _count_turns(~pl.element().str.contains(r"[^\s\p{C}]")),
+        "empty_answers": _count_turns(~pl.element().str.contains(r"[^\s\p{Cc}\p{Cf}]")),
         "damaged_share": pl.col("whole").str.count_matches(patterns.DAMAGE) / (pl.col("whole").str.len_chars() + 1),
         "answer_words": _words("answer"),
         "answer_chars": answer.str.len_chars(),
