@@ -1,0 +1,1 @@
+"""clean: repairs text and redacts personal data; every edit is in the edit ledger."""
