@@ -12,7 +12,7 @@ import polars as pl
 from pipeline_config.data_schema import Chinese, Toxicity
 from tasks.kernels.language import UNDETERMINED, detect, sample
 
-_SUSPICIOUS = 0.3  # probability from which a turn's language is checked
+_SUSPICIOUS = 0.5  # probability from which a turn's language is checked
 _SURE = 0.5  # language score from which it counts
 _ENGLISH_GUESSED = ("en", "zh", UNDETERMINED)  # languages of a row whose undetermined turns are taken for English
 _NOT_CHINESE = ("ja", "ko")
