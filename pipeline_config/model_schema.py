@@ -1,12 +1,13 @@
 """The sections of the model stages, `train` to `report`, and every default they have."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
 from pipeline_config.fields import Section, Strict, neutral
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
+Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 
 
 class Lora(Strict):
@@ -28,20 +29,28 @@ class EarlyStopping(Strict):
 class Optimisation(Strict):
     """What train and distill share."""
 
-    learning_rate: float | Literal["auto"] = Field("auto", description="auto: 1e-3 for LoRA, 1e-4 for full")
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto", description="auto: 1e-3 for LoRA, 1e-4 for full"
+    )
+    lr_scheduler_type: Schedule = "cosine"
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
     num_train_epochs: float = Field(1.0, gt=0)
-    max_steps: int | None = Field(None, ge=1, description="optimiser steps at most")
+    max_steps: int | None = Field(None, ge=1, description="optimiser steps, in place of num_train_epochs")
     per_device_train_batch_size: int = Field(4, ge=1, description="packed rows in a step")
     gradient_accumulation_steps: int = Field(1, ge=1)
     max_grad_norm: float = Field(1.0, ge=0, description="0: no clipping")
     weight_decay: float = Field(0.0, ge=0)
     optim: Literal["adamw", "adam"] = "adamw"
     packing: bool = Field(True, description="several examples in a row, attention kept apart")
+    packed_length: int = Field(512, ge=8, description="tokens of a packed row; a longer example has a row of its own")
     precision: Precision = "auto"
     eval_steps: int | None = Field(None, ge=1, description="steps between validations (default: four in a run)")
-    save_steps: int | None = neutral(None, ge=1, description="steps between checkpoints")
+    max_eval_examples: int | None = Field(
+        256, ge=1, description="validation rows at each evaluation, always the same ones (null: all)"
+    )
+    save_steps: int | None = neutral(
+        None, ge=1, description="steps between checkpoints (default: as eval_steps, but 10 at least)"
+    )
 
 
 class Train(Section, Optimisation):

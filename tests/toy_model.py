@@ -45,6 +45,7 @@ def make_toy_model(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
         num_key_value_heads=2,
         max_position_embeddings=512,
         tie_word_embeddings=True,
+        initializer_range=0.2,  # large enough that an adapter under frozen embeddings can reach any answer
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

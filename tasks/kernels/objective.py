@@ -55,6 +55,11 @@ class Objective:
                     cure="a student needs its teacher's tokenizer",
                 )
 
+    def to(self, device: torch.device) -> None:
+        """Move the teacher, if there is one, to where the model that learns is."""
+        if self._teacher is not None:
+            self._teacher.model.to(device)
+
     def __call__(self, model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """Loss (differentiable) and its parts, as sums.
 

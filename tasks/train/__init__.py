@@ -1,0 +1,1 @@
+"""Full or LoRA fine-tuning, or the model as it is."""

@@ -1,0 +1,157 @@
+"""Full or LoRA fine-tuning of the base model, or the base as it is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline_config.model_schema import Train
+from pipeline_config.schema import Config
+from tasks.kernels.chat import tokenizer_references
+from tasks.kernels.models import model_digest
+from tasks.ledger import Output
+from tasks.stage import StageInput, stage
+
+if TYPE_CHECKING:
+    from tasks.kernels.trainer import Fit
+    from tasks.kernels.training_rows import TrainingRows
+
+    Card = Callable[[str, dict[str, Any], dict[str, float]], str]
+
+LEARNING_RATES = {"lora": 1e-3, "full": 1e-4}  # an adapter takes ten times what all weights take
+HISTORY = "history.json"
+
+
+def base_model(run: Config) -> str:
+    """The model that a run fine-tunes."""
+    return (run.train.model if run.train else None) or run.model
+
+
+def references(config: Train, run: Config, data_dir: Path) -> dict[str, str]:
+    """The base model, and the tokenizer that is published with it."""
+    return {"model": model_digest(base_model(run), data_dir), **tokenizer_references(run, data_dir)}
+
+
+@stage(
+    "train",
+    libraries=("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers"),
+    references=references,
+)
+def train(given: StageInput[Train]) -> Output:
+    """Publish `model/` (complete), `adapter/` (LoRA) and the loss curve."""
+    from tasks.kernels.chat import chat_tokenizer
+    from tasks.kernels.model_card import licence_of, model_card, public_name
+    from tasks.kernels.models import model_folder
+    from tasks.kernels.published import MODEL_FOLDER
+
+    config, name = given.config, base_model(given.run)
+    folder = model_folder(name, given.data_dir)
+    tokenizer = chat_tokenizer(given.run, given.data_dir)
+
+    def card(summary: str, data: dict[str, Any], metrics: dict[str, float]) -> str:
+        settings = config.model_dump(mode="json", by_alias=True, exclude={"model", "gate"}) | {"seed": given.seed}
+        return model_card(
+            f"{public_name(name).removeprefix('asset:')}, tuned",
+            summary,
+            base=public_name(name),
+            licence=licence_of(name, Path(folder)),
+            data=data,
+            settings=settings,
+            metrics=metrics,
+        )
+
+    if config.method == "none":
+        from tasks.kernels.publish import link_model
+
+        link_model(Path(folder), tokenizer, given.out / MODEL_FOLDER, card("The base model as it is.", {}, {}))
+        return Output({"steps": 0.0}, {"method": "none"})
+    return _tune(given, folder, tokenizer, card)
+
+
+def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -> Output:
+    import torch
+    from transformers import AutoConfig, set_seed
+
+    from tasks.kernels.models import load_causal
+    from tasks.kernels.objective import Objective, check_packing
+    from tasks.kernels.precision import resolve_dtype
+    from tasks.kernels.publish import size_mb, write_model
+    from tasks.kernels.published import MODEL_FOLDER
+    from tasks.kernels.trainer import fit
+    from tasks.kernels.training_rows import training_rows
+
+    config = given.config
+    is_lora = config.method == "lora"
+    dtype = resolve_dtype(config.precision, place="train.precision")
+    stored = getattr(AutoConfig.from_pretrained(folder, trust_remote_code=False), "dtype", None) or torch.float32
+    set_seed(given.seed)
+    model = load_causal(folder, dtype if is_lora else "float32")
+    rows = training_rows(
+        given.upstream["tokenize"].rows(), config, vocabulary=model.get_input_embeddings().num_embeddings, place="train"
+    )
+    if config.packing:
+        check_packing(model)
+    rate = LEARNING_RATES[config.method] if config.learning_rate == "auto" else config.learning_rate
+    if is_lora:
+        from tasks.train.lora import with_lora
+
+        model = with_lora(model, config.lora, given.seed)
+    autocast = None if dtype == "float32" else getattr(torch, dtype)
+    fitted = fit(
+        model,
+        Objective(model, dtype=autocast),
+        rows.train,
+        rows.validation,
+        config,
+        learning_rate=rate,
+        seed=given.seed,
+        pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+        work=given.work,
+        label="train",
+        early_stopping=config.early_stopping,
+    )
+    counted = _counted(model)
+    text = card(_summary(config, rate), rows.facts, _repeatable(fitted))
+    metrics = dict(fitted.metrics)
+    if is_lora:
+        model, metrics["merge_max_logit_difference"] = _merged(given, folder, model, rows, text)
+    write_model(model.to(stored), tokenizer, given.out / MODEL_FOLDER, text)
+    (given.out / HISTORY).write_text(json.dumps(fitted.history, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+    metrics["size_mb"] = size_mb(given.out / MODEL_FOLDER)
+    facts = {"method": config.method, "learning_rate": rate, "precision": dtype, **counted, **rows.facts}
+    return Output(metrics, facts)
+
+
+def _merged(given: StageInput[Train], folder: str, model: Any, rows: "TrainingRows", card: str) -> tuple[Any, float]:
+    from tasks.kernels.model_card import public_name
+    from tasks.kernels.publish import write_adapter
+    from tasks.kernels.published import ADAPTER_FOLDER
+    from tasks.train.lora import merge
+
+    adapter = given.out / ADAPTER_FOLDER
+    write_adapter(model, adapter, public_name(base_model(given.run)), card)
+    merged = merge(folder, adapter, rows.train[0].ids.tolist())
+    return merged.model, merged.difference
+
+
+def _counted(model: Any) -> dict[str, int]:
+    parameters = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return {
+        "parameters": sum(size for size, _ in parameters),
+        "trained_parameters": sum(size for size, learns in parameters if learns),
+    }
+
+
+def _repeatable(fitted: "Fit") -> dict[str, float]:
+    """The metrics that the same run gives again: no speeds."""
+    return {name: value for name, value in fitted.metrics.items() if name != "tokens_per_second"}
+
+
+def _summary(config: Train, rate: float) -> str:
+    if config.method == "full":
+        return f"All weights fine-tuned, learning rate {rate:g}."
+    lora = config.lora
+    return (
+        f"Fine-tuned with LoRA (rank {lora.lora_r}, alpha {lora.lora_alpha}, learning rate {rate:g}), "
+        "merged in float32."
+    )
