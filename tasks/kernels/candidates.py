@@ -173,14 +173,12 @@ def _jaccard(
     match: int | np.int64,
     threshold: float,
 ) -> float:
-    """Jaccard of two rows' sets in a field, or 0.0 where it is below the threshold; two empty sets are equal.
+    """Jaccard of two rows' sets in a field, or 0.0 where it is below the threshold.
 
     The row's own set is marked once, when first needed (`wraps[field]` is -1 before).
     """
     begin, end = offsets[field, match], offsets[field, match + 1]
     ours, theirs = offsets[field, row + 1] - offsets[field, row], end - begin
-    if ours == 0 or theirs == 0:
-        return 1.0 if ours == theirs else 0.0
     if wraps[field] < 0:
         wraps[field] = _mark(seen[field], seen_in[field], row + 1, values, offsets[field, row], offsets[field, row + 1])
     needed = threshold / (1 + threshold) * (ours + theirs) - _SLACK

@@ -39,7 +39,8 @@ class Walked(NamedTuple):
         other_label: (n_rows,) for a row that is kept, an earlier kept row that it resembles but for the label, or -1.
         other_answer: (n_rows,) for a row that is no duplicate, an earlier kept row of the same prompt whose answer
             resembles its own less than the threshold, or -1.
-        examined: candidates met, and those whose sets were compared.
+        examined: candidates met, those whose sets were compared, and rows whose candidates came from the index of rare
+            shingles because many kept rows share their keys.
     """
 
     row: Int32s
@@ -71,7 +72,7 @@ def walk(
     Args:
         mode: FIRST_KEPT (a row's first match ends its search, and it is not kept), ALL_PAIRS, or FOREST (pairs
             enough to connect what similarity connects).
-        fields: the sets of each field.
+        fields: the sets of each field; none is empty.
         signature: (n_rows, bands * width) uint32; with no columns nothing is a candidate.
         width: values in a band.
         threshold: Jaccard that each checked field must reach, above 0.
