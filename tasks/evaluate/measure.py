@@ -28,14 +28,14 @@ class Measured:
         answers: text answered, or None for an example that is not to be answered.
         new_tokens: tokens of each answer.
         size_mb: weight files, in 10^6 bytes.
-        tokens_per_second: by test set.
+        tokens_per_second: of new tokens in a batch; None where nothing is to be answered.
     """
 
     losses: Array
     answers: list[str | None]
     new_tokens: list[int]
     size_mb: float
-    tokens_per_second: dict[str, float]
+    tokens_per_second: float | None
 
 
 def measure_model(
@@ -62,40 +62,33 @@ def measure_model(
     _check_vocabulary(name, model, examples, prompts)
     losses = np.full((len(examples), 2), np.nan)
     if "loss" in config.metrics:
-        losses = example_losses(
-            model,
-            [each.input_ids for each in examples],
-            [each.loss_mask for each in examples],
-            batch_size=config.batch_size,
-            label=f"{name}: loss",
-        )
+        ids, masks = [each.input_ids for each in examples], [each.loss_mask for each in examples]
+        losses = example_losses(model, ids, masks, batch_size=config.batch_size, label=f"{name}: loss")
         _check_losses(name, losses, examples)
     asked = [place for place, prompt in enumerate(prompts) if prompt is not None]
-    asked_ids = [prompt.ids for prompt in prompts if prompt is not None]
-    ends = end_ids(tokenizer, model.generation_config.eos_token_id) if asked else []
-    new: dict[int, list[int]] = {}
-    if asked and OF_ANSWERS & set(config.metrics):
-        found = answers(
-            model,
-            asked_ids,
-            ends=ends,
-            max_new_tokens=config.max_new_tokens,
-            batch_size=config.batch_size,
-            label=f"{name}: answers",
-        )
-        new = dict(zip(asked, found, strict=True))
-    speed = {}
-    for test_set in sorted({examples[place].test_set for place in asked}):
-        ids = [prompt.ids for example, prompt in zip(examples, prompts, strict=True)
-               if prompt is not None and example.test_set == test_set]  # fmt: skip
-        speed[test_set] = tokens_per_second(model, ids, ends=ends)
+    new, speed = _answer(name, model, tokenizer, [prompt.ids for prompt in prompts if prompt is not None], config)
+    by_place = dict(zip(asked, new, strict=False))  # no answers where no metric wants them
     return Measured(
         losses,
-        [_text(tokenizer, new.get(place)) for place in range(len(examples))],
-        [len(new.get(place, [])) for place in range(len(examples))],
+        [_text(tokenizer, by_place.get(place)) for place in range(len(examples))],
+        [len(by_place.get(place, [])) for place in range(len(examples))],
         weights_mb(folder),
         speed,
     )
+
+
+def _answer(
+    name: str, model: Any, tokenizer: Any, prompts: list[list[int]], config: Evaluate
+) -> tuple[list[list[int]], float | None]:
+    """New tokens for each prompt, and tokens a second."""
+    if not prompts:
+        return [], None
+    ends = end_ids(tokenizer, model.generation_config.eos_token_id)
+    new: list[list[int]] = []
+    if OF_ANSWERS & set(config.metrics):
+        most, size = config.max_new_tokens, config.batch_size
+        new = answers(model, prompts, ends=ends, max_new_tokens=most, batch_size=size, label=f"{name}: answers")
+    return new, tokens_per_second(model, prompts, ends=ends)
 
 
 def weights_mb(folder: Path) -> float:

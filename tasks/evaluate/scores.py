@@ -110,8 +110,8 @@ def summarise(
                 metrics |= {f"{key}.{name}": value, f"{key}.{name}_low": low, f"{key}.{name}_high": high}
             metrics |= _differences(key, statistics[model], statistics.get(BASE), scorer, config.bootstrap, set_seed)
             metrics[f"{key}.size_mb"] = result.size_mb
-            if test_set in result.tokens_per_second:
-                metrics[f"{key}.tokens_per_second"] = result.tokens_per_second[test_set]
+            if result.tokens_per_second is not None:
+                metrics[f"{key}.tokens_per_second"] = result.tokens_per_second
             lines += _lines(model, places, examples, prompts, result, statistics[model])
     frame = pl.DataFrame(lines, schema=_PREDICTIONS)
     return metrics, frame.sort("test_set", "row_id", maintain_order=True)

@@ -4,7 +4,6 @@ The same examples, prompts, losses and metrics as in a run; only the rows become
 tokenizer and template, all assistant turns learned (raw text: all of it).
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tasks.evaluate.suite import Evaluation, evaluate_examples
 from tasks.kernels.chat import Conversation, render_conversations
 from tasks.kernels.encoding import Encoded, encode_conversations, encode_texts
 from tasks.kernels.models import load_tokenizer, model_folder
+from tasks.kernels.rows import whole_text
 
 _TOKENS: dict[str, Any] = {
     "row_id": pl.String,
@@ -84,7 +84,9 @@ def _tokens(rows: pl.DataFrame, tokenizer: Any, split: str, context: int | None)
     talks = pl.col("messages").list.eval(pl.element().struct.field("role") == "assistant").list.any()
     both = rows.with_columns(talks.fill_null(value=False).alias("talks"))
     chats, texts = both.filter(pl.col("talks")), both.filter(~pl.col("talks"))
-    lines = _lines(texts, encode_texts(tokenizer, [_text(turns) for turns in texts["messages"]]), split)
+    lines = _lines(
+        texts, encode_texts(tokenizer, texts.select(whole_text().fill_null("")).to_series().to_list()), split
+    )
     if chats.height:
         rendered = render_conversations(tokenizer, [_conversation(row) for row in chats.iter_rows(named=True)])
         lines += _lines(chats, encode_conversations(tokenizer, rendered), split)
@@ -106,7 +108,3 @@ def _conversation(row: dict[str, Any]) -> Conversation:
     turns = row["messages"]
     learned = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
     return Conversation(row["row_id"], turns, learned, json.loads(row["tools"]) if row["tools"] else None)
-
-
-def _text(turns: Sequence[dict[str, Any]] | None) -> str:
-    return "\n".join(turn["content"] or "" for turn in turns or [])

@@ -56,7 +56,7 @@ def evaluate_examples(
         StageError: a loss is not finite.
         ModelError: a folder can't be loaded, or there is no chat template.
     """
-    dtype = resolve_dtype(config.precision)
+    dtype = resolve_dtype(config.precision, place="evaluate.precision")
     prompts = make_prompts(tokenizer, examples, prompt_limit(list(folders.values()), config))
     measured = {
         name: measure_model(name, folder, tokenizer, examples, prompts, config, dtype)
