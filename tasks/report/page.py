@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_config.model_schema import Report
-from tasks.report import text
+from tasks.key import row_artifact
+from tasks.report import models, recipe, spread, story, text, training
 from tasks.report.counts import funnel, stage_counts
+from tasks.report.examples import stage_examples
 
 if TYPE_CHECKING:
     from tasks.artifact import Artifact
@@ -27,19 +29,65 @@ def render(
         samples: tokenised rows as HTML.
         template: the folder of `page.html` and `style.css`.
     """
+    environment = _environment(template)
+    page: str = environment.get_template("page.html").render(
+        **_overview(config, upstream, places, samples, template),
+        **_evaluation(upstream, config),
+        **_data(upstream, config),
+    )
+    return page
+
+
+def _overview(
+    config: Report, upstream: "Mapping[str, Artifact]", places: Mapping[str, Any], samples: str, template: Path
+) -> dict[str, Any]:
     from markupsafe import Markup
 
     manifests = {name: artifact.manifest for name, artifact in upstream.items()}
+    facts = {name: manifest["facts"] for name, manifest in manifests.items()}
     stages = stage_counts(manifests)
-    environment = _environment(template)
-    page: str = environment.get_template("page.html").render(
-        title=text.shown(config.title, 120),
-        style=Markup((template / "style.css").read_text("utf-8")),
-        stages=stages,
-        bands=funnel(stages),
-        samples=Markup(samples),
-    )
-    return page
+    title = text.shown(config.title, 120)
+    return {
+        "title": title,
+        "style": Markup((template / "style.css").read_text("utf-8")),
+        "stages": stages,
+        "bands": funnel(stages),
+        "figures": story.key_figures(stages, facts),
+        "rows_sentence": story.rows_sentence(stages, facts),
+        "losses_sentence": story.losses_sentence(stages),
+        "slowest": max((stage.seconds for stage in stages), default=0.0) or 1.0,
+        "unbalanced": [stage.name for stage in stages if not stage.balanced],
+        "samples": Markup(samples),
+        "created": max((str(manifest.get("created", "")) for manifest in manifests.values()), default=""),
+        "recipe": recipe.configuration(manifests, places, title),
+        "identities": recipe.identities(manifests),
+        "versions": recipe.versions(manifests),
+        "inputs": recipe.inputs(manifests),
+    }
+
+
+def _evaluation(upstream: "Mapping[str, Artifact]", config: Report) -> dict[str, Any]:
+    lines = models.lines_of(upstream)
+    rows = row_artifact("evaluate", dict(upstream))
+    findings = models.findings(lines)
+    return {
+        "model_lines": models.table(lines),
+        "findings": findings,
+        "models_sentence": story.models_sentence(findings),
+        "metric_charts": models.metric_charts(lines),
+        "questions": models.sample_answers(upstream, rows, config.examples),
+        "loss_charts": training.loss_charts(upstream),
+        "training_facts": training.training_facts(upstream),
+    }
+
+
+def _data(upstream: "Mapping[str, Artifact]", config: Report) -> dict[str, Any]:
+    return {
+        "examples": stage_examples(upstream, config.examples),
+        "score_charts": spread.score_charts(upstream),
+        "length_charts": spread.length_charts(upstream),
+        "mixture_charts": spread.mixture_charts(upstream),
+    }
 
 
 def _environment(template: Path) -> Any:
@@ -52,6 +100,6 @@ def _environment(template: Path) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": text.number, "words": text.words}
-    environment.globals |= {"share": text.share}
+    environment.filters |= {"number": text.number, "width": lambda value: f"{value:.2f}"}
+    environment.globals |= {"share": text.share, "sentence": story.finding_sentence, "duration": story.duration}
     return environment

@@ -1,0 +1,77 @@
+"""How the run was made: the resolved configuration, digests and versions, without paths and without secrets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline_config.schema import STAGES
+from tasks.report.places import LOCAL, is_path
+from tasks.report.text import shown
+
+_LONGEST = 300  # characters of a value
+
+
+def configuration(manifests: Mapping[str, Mapping[str, Any]], places: Mapping[str, Any], title: str) -> str:
+    """What shaped the outputs, as YAML: each stage's section as its manifest holds it.
+
+    Settings that shape no output (batch sizes, worker counts, bounds of gates) are in no manifest, so they are not
+    shown either: a page that is found in the cache would tell old ones.
+    """
+    import yaml
+
+    sections: dict[str, Any] = {"model": places["model"]}
+    for stage in STAGES[:-1]:
+        sections[stage] = dict(manifests[stage]["config"]) if stage in manifests else None
+    if "ingest" in manifests:
+        sections["ingest"]["sources"] = [
+            {"path": places["sources"].get(source["name"], LOCAL)} | source
+            for source in sections["ingest"].get("sources", [])
+        ]
+    sections["report"] = {"title": title}
+    text: str = yaml.safe_dump(_shown(sections), sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def identities(manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Key, content digest and code digest of each stage, cut to twelve digits."""
+    return [
+        {
+            "stage": stage,
+            "key": _cut(manifests[stage]["key"]),
+            "digest": _cut(manifests[stage].get("digest", "")),
+            "code": _cut(manifests[stage].get("code", "")),
+        }
+        for stage in STAGES
+        if stage in manifests
+    ]
+
+
+def versions(manifests: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Every library that shaped an output, with its version."""
+    found: dict[str, str] = {}
+    for manifest in manifests.values():
+        found |= manifest.get("versions", {})
+    return sorted((shown(name, 60), shown(version, 40)) for name, version in found.items())
+
+
+def inputs(manifests: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Stage, name and digest of every file, model and template that was read from outside the row flow."""
+    return [
+        (stage, "(a file)" if is_path(name) else shown(name, 60), _cut(value))
+        for stage in STAGES
+        if stage in manifests
+        for name, value in sorted(manifests[stage].get("references", {}).items())
+    ]
+
+
+def _cut(digest: Any) -> str:
+    return shown(digest, 60)[:12]
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {shown(name, 80): _shown(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    if isinstance(value, str):
+        return LOCAL if is_path(value) else shown(value, _LONGEST)
+    return value

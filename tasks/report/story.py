@@ -1,0 +1,126 @@
+"""The run in words: what came in, what was left out and why, what was learned, and whether it helped."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.report.counts import StageCounts, total
+from tasks.report.models import Finding
+from tasks.report.text import number, share
+
+_DOING = {
+    "ingest": "could not be read",
+    "clean": "could not be cleaned",
+    "dedupe": "repeated another row",
+    "toxicity": "were harmful",
+    "quality": "were of low quality",
+    "select": "were too far from the target domain",
+    "split": "would have given away a test row",
+    "balance": "were beyond their group's share",
+    "augment": "were left out in augmenting",
+    "tokenize": "could not be learned from",
+}
+_METRICS = {"loss": "loss", "rouge_l": "ROUGE-L"}
+
+
+def key_figures(stages: Sequence[StageCounts], facts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The few numbers that stand at the head of the page: value and what it counts."""
+    read = rows_read(stages)
+    figures = [(number(read), "rows read")]
+    trained = trained_rows(stages, facts)
+    if trained is not None:
+        figures.append((number(trained), "rows to learn from"))
+    elif stages:
+        figures.append((number(rows_left(stages)), "rows left"))
+    tokens = facts.get("tokenize", {}).get("trained_tokens")
+    if tokens:
+        figures.append((number(tokens), "tokens learned"))
+    figures.append((duration(sum(stage.seconds for stage in stages)), "of work"))
+    return figures
+
+
+def rows_sentence(stages: Sequence[StageCounts], facts: Mapping[str, Mapping[str, Any]]) -> str:
+    """What became of the rows."""
+    read, trained = rows_read(stages), trained_rows(stages, facts)
+    left = rows_left(stages)
+    if not read:
+        return "No row was read."
+    if trained is None:
+        return f"Of {number(read)} rows read, {number(left)} are left ({share(left, read)})."
+    held = left - trained
+    also = f" {number(held)} more are held out for validation and test." if held > 0 else ""
+    return f"Of {number(read)} rows read, {number(trained)} are there to learn from ({share(trained, read)}).{also}"
+
+
+def losses_sentence(stages: Sequence[StageCounts]) -> str:
+    """Why rows left, the heaviest reasons first."""
+    gone = sorted(((stage.gone, place, stage) for place, stage in enumerate(stages) if stage.gone), key=_heaviest)
+    added = sum(total(stage.added) for stage in stages)
+    parts = [f"{number(n)} {_DOING.get(stage.name, f'left in {stage.name}')}" for n, _, stage in gone]
+    more = f" {number(added)} rows were added." if added else ""
+    if not parts:
+        return f"No row was left out.{more}"
+    return f"{_listed(parts)}.{more} Each of them is in a ledger, with its rule."
+
+
+def models_sentence(findings: Sequence[Finding]) -> str:
+    """What the first model that was made is worth on each test set, by loss."""
+    model = next((finding.model for finding in findings), "")
+    losses = [finding for finding in findings if finding.model == model and finding.metric == "loss"]
+    said = {
+        "better": "better than the base on {}",
+        "worse": "worse than the base on {}, the price of what it learned",
+        "unclear": "not clearly different from the base on {}",
+    }
+    parts = [said[verdict].format(_listed(sets)) for verdict in said if (sets := _sets(losses, verdict))]
+    return f"The {model} model is {_listed(parts)} (held-out loss)." if parts else ""
+
+
+def finding_sentence(finding: Finding) -> str:
+    """One comparison with the base model, with its interval."""
+    way = "lower" if finding.difference < 0 else "higher"
+    interval = ""
+    if finding.low is not None and finding.high is not None:
+        interval = f", 95 % interval {number(finding.low, 3, True)} to {number(finding.high, 3, True)}"
+    return (
+        f"{_METRICS.get(finding.metric, finding.metric)} {number(finding.value, 3)}, "
+        f"{number(abs(finding.difference), 3)} {way} than the base's {number(finding.base, 3)}{interval}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def rows_read(stages: Sequence[StageCounts]) -> int:
+    """Rows that the first stage saw."""
+    return next((stage.rows_in or 0 for stage in stages if stage.rows_in is not None), 0)
+
+
+def rows_left(stages: Sequence[StageCounts]) -> int:
+    """Rows that the last data stage left."""
+    return next((stage.rows_out or 0 for stage in reversed(stages) if stage.rows_out is not None), 0)
+
+
+def trained_rows(stages: Sequence[StageCounts], facts: Mapping[str, Mapping[str, Any]]) -> int | None:
+    """Rows of the train split behind tokenize; None where nothing was tokenised."""
+    by_split = facts.get("tokenize", {}).get("rows_by_split")
+    return None if by_split is None else int(by_split.get("train", 0))
+
+
+def _heaviest(line: tuple[int, int, StageCounts]) -> tuple[int, int]:
+    return -line[0], line[1]
+
+
+def _sets(findings: Sequence[Finding], verdict: str) -> list[str]:
+    return [finding.test_set for finding in findings if finding.verdict == verdict]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

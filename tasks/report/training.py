@@ -1,0 +1,83 @@
+"""Loss curves of everything that was trained, from the `history.json` that train and distill publish."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.report.charts import Chart, curves
+from tasks.report.text import number, shown, words
+
+if TYPE_CHECKING:
+    from tasks.artifact import Artifact
+
+HISTORY = "history.json"
+STAGES = ("train", "distill")
+_MOST_POINTS = 400
+_FACTS = ("method", "learning_rate", "precision", "parameters", "trained_parameters")
+
+Line = Mapping[str, float]
+
+
+def loss_charts(upstream: "Mapping[str, Artifact]") -> list[Chart]:
+    """Training and validation loss over the steps: one chart for each model that was trained."""
+    found = []
+    for stage in STAGES:
+        if stage not in upstream:
+            continue
+        root = upstream[stage].path
+        for path in sorted(root.rglob(HISTORY)):
+            lines = _read(path)
+            name = "tuned" if stage == "train" else _model_name(path, root)
+            series = {"training": _points(lines, "loss"), "validation": _points(lines, "eval_loss")}
+            series = {each: points for each, points in series.items() if points}
+            if series:
+                note = "; ".join(f"{each} {_from_to(points)}" for each, points in series.items())
+                title = f"Loss of {shown(name, 40)}"
+                place = f"loss-{stage}-{len(found)}"
+                found.append(curves(place, title, f"{note}; nats per learned token.", series, "loss"))
+    return found
+
+
+def training_facts(upstream: "Mapping[str, Artifact]") -> list[tuple[str, list[tuple[str, str]]]]:
+    """Stage → what it says of its training, name and value as text."""
+    found: list[tuple[str, list[tuple[str, str]]]] = []
+    for stage in STAGES:
+        if stage in upstream:
+            manifest = upstream[stage].manifest
+            facts = [(words(name), _value(manifest["facts"][name])) for name in _FACTS if name in manifest["facts"]]
+            facts += [(words(name), _value(value)) for name, value in sorted(manifest["metrics"].items())]
+            if facts:
+                found.append((stage, facts))
+    return found
+
+
+def _read(path: Path) -> list[Line]:
+    """The lines of a history; a file in another form has none."""
+    try:
+        lines: Any = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        return []
+    return [line for line in lines if isinstance(line, dict) and "step" in line] if isinstance(lines, list) else []
+
+
+def _points(lines: Iterable[Line], name: str) -> list[tuple[float, float]]:
+    """Step and value; of very long histories every n-th point and the last."""
+    points = [(line["step"], line[name]) for line in lines if math.isfinite(line.get(name, math.nan))]
+    every = -(-len(points) // _MOST_POINTS) or 1
+    return points[::every] + (points[-1:] if points and (len(points) - 1) % every else [])
+
+
+def _from_to(points: list[tuple[float, float]]) -> str:
+    return f"{number(points[0][1], 2)} to {number(points[-1][1], 2)}"
+
+
+def _model_name(path: Path, root: Path) -> str:
+    return path.parent.name if path.parent != root else "the student"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return shown(value, 60)
+    return number(value) if float(value).is_integer() else f"{value:.4g}"
