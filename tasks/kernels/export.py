@@ -23,20 +23,20 @@ FORMATS = ("messages", "alpaca", "sharegpt", "text", "parquet", "original")
 _COLUMNS = ("messages", "rejected", "tools", "meta")
 _BATCH_ROWS = 5000
 _LOSSES = {
-    "message_weights": "rows had weights of single messages, which {format} has no place for",
-    "tool_calls_as_text": "tool calls are no JSON and were written as text",
-    "tools_not_json": "rows had tool definitions that are no JSON; they were left out",
-    "roles": "conversations lost the roles of their turns, which {format} has no place for",
-    "tools": "rows had tool definitions, which {format} has no place for",
-    "rejected_answers": "preference pairs lost the rejected answer, which {format} has no place for",
-    "shape_of_edited_turns": "rows were edited out of their record's shape and were written in the plain one",
-    "raw_text": "rows of raw text were left out: they are no conversations (use --format text)",
-    "tool_turns": "rows with tool turns were left out: {format} has no place for them (use messages or sharegpt)",
-    "turns_not_in_pairs": "rows were left out because their turns are not question and answer in turn",
-    "rejected_turns": "preference pairs were left out because the rejected half is several turns",
-    "no_answer_at_the_end": "preference pairs were left out because the answer does not end the conversation",
-    "no_rejected_answer": "rows were left out because they have no rejected answer",
-    "no_known_shape": "rows came from no record and were written as messages or text",
+    "message_weights": "rows with weights of single messages, which {format} has no place for",
+    "tool_calls_as_text": "tool calls that are no JSON, written as text",
+    "tools_not_json": "rows with tool definitions that are no JSON, left out of them",
+    "roles": "conversations without the roles of their turns, which {format} has no place for",
+    "tools": "rows without their tool definitions, which {format} has no place for",
+    "rejected_answers": "preference pairs without the rejected answer, which {format} has no place for",
+    "shape_of_edited_turns": "rows edited out of their record's shape, written in the plain one",
+    "raw_text": "rows of raw text left out, as they are no conversations (use --format text)",
+    "tool_turns": "rows with tool turns left out, which {format} has no place for (use messages or sharegpt)",
+    "turns_not_in_pairs": "rows left out whose turns are not question and answer in turn",
+    "rejected_turns": "preference pairs left out whose rejected half is several turns",
+    "no_answer_at_the_end": "rows left out that do not end with an answer",
+    "no_rejected_answer": "rows left out that have no rejected answer",
+    "no_known_shape": "rows that came from no record, written as messages or text",
 }
 
 
@@ -70,7 +70,7 @@ def export_rows(rows: pl.LazyFrame, record_format: str, out: Path, *, say: Calla
     lost: Lost = Counter()
     count = write_records(_records(rows, record_format, lost), out)
     for name in sorted(lost):
-        (say or logging.getLogger("winnow").warning)(f"{lost[name]} {_LOSSES[name].format(format=record_format)}")
+        (say or logging.getLogger("winnow").warning)(f"{_LOSSES[name].format(format=record_format)}: {lost[name]}")
     return count
 
 

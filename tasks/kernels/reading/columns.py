@@ -15,10 +15,8 @@ from array import array
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import orjson
 import polars as pl
-import pyarrow as pa
 import xxhash
 
 from tasks.kernels.reading.draft import Draft
@@ -67,15 +65,18 @@ class _Turns:
         self._ends.append(len(self._turns))
 
     def series(self, name: str) -> pl.Series:
+        import pyarrow as pa
+
         roles, contents, weights = zip(*self._turns, strict=True) if self._turns else ((), (), ())
         text = pa.large_string()
         values = pa.StructArray.from_arrays(
             [pa.array(roles, text), pa.array(contents, text), pa.array(weights, pa.float32())],
             names=["role", "content", "weight"],
         )
-        is_null = np.zeros(len(self._ends) - 1, dtype=bool)
-        is_null[self._nulls] = True
-        mask = pa.array(is_null) if self._nulls else None
+        is_null = bytearray(len(self._ends) - 1)
+        for row in self._nulls:
+            is_null[row] = 1
+        mask = pa.array(map(bool, is_null), pa.bool_()) if self._nulls else None
         lists = pa.ListArray.from_arrays(pa.array(self._ends, pa.int32()), values, mask=mask)
         return pl.Series(name, lists, dtype=pl.List(MESSAGE))
 
@@ -144,7 +145,10 @@ class RowBuilder:
             return self._plain_meta
         extra = {key: item for key, item in value.items() if key not in used}
         shape = dict(self._shape)
-        if list(value) != expected + list(extra):
+        if SHAPE in extra:
+            shape["own"] = extra.pop(SHAPE)
+            expected.append(SHAPE)
+        if list(value) != [*expected, *extra]:
             shape["keys"] = list(value)
         if draft.templates:
             shape["fields"] = draft.templates
@@ -154,8 +158,6 @@ class RowBuilder:
             shape["parts"] = draft.parts
         if draft.calls:
             shape["calls"] = draft.calls
-        if SHAPE in extra:
-            shape["own"] = extra.pop(SHAPE)
         meta = {**extra, SHAPE: shape}
         if record.may_be_odd:
             places = odd_places(meta)

@@ -2,9 +2,9 @@
 
 The standard library's reader cannot tell those two apart and swallows the rest of a file after one unclosed quote, so
 the rules are applied here (RFC 4180): a quote counts only at the start of a cell, is doubled inside, and a quoted cell
-may hold line breaks. A row with more or fewer cells than the header is ragged. A row of several lines that is ragged,
-unclosed or holds an unreadable line most likely began with a stray quote: it costs its first line, and the others are
-read again as rows of their own.
+may hold line breaks. A row with more or fewer cells than the header is ragged. A row of several lines that is ragged or
+unclosed most likely began with a stray quote: it costs its first line, and the others are read again as rows of their
+own. A row with an unreadable line in it goes whole.
 """
 
 from collections import deque
@@ -26,13 +26,24 @@ class _Row:
         self._delimiter = delimiter
         self.cells: Cells = []
         self.open: list[str] | None = None
-        self.lines: list[str] = []
+        self.lines: list[str | Unread] = []
         self.size = 0
         self.is_bad = False
 
-    def feed(self, line: str) -> bool:
-        """Read one more line; whether the row is complete."""
-        self.lines.append(line)
+    @property
+    def raw(self) -> bytes:
+        """The row's bytes, as far as they are known."""
+        return b"\n".join(line.head if isinstance(line, Unread) else line.encode() for line in self.lines)
+
+    @property
+    def unread(self) -> Unread | None:
+        """The first of its lines that could not be read."""
+        return next((line for line in self.lines if isinstance(line, Unread)), None)
+
+    def feed(self, given: str | Unread) -> bool:
+        """Read one more line (of an unreadable one only the quotes count); whether the row is complete."""
+        self.lines.append(given)
+        line = given.head.decode("utf-8", "replace") if isinstance(given, Unread) else given
         self.size += len(line) + 1
         position = 0
         if self.open is not None:
@@ -135,19 +146,19 @@ class DelimitedReader:
     def _rows(self, batch: Batch) -> None:
         """Read the waiting lines."""
         while self._waiting:
-            place, text = self._waiting.popleft()
-            if isinstance(text, Unread):
+            place, line = self._waiting.popleft()
+            if isinstance(line, Unread) and line.reason == "record_too_long":
                 if self._row is None:
-                    batch.unread.append(text)
+                    batch.unread.append(line)
                 else:
-                    self._waiting.appendleft((place, text))
-                    self._give_up(self._row, "unclosed_quote", "an unreadable line follows", batch)
+                    self._waiting.appendleft((place, line))
+                    self._give_up(self._row, "unclosed_quote", "a line beyond the limit follows", batch)
                 continue
             if self._row is None:
-                if not text or text == "\r":
+                if line in ("", "\r"):
                     continue
-                self._row, self._row_line = _Row(self._delimiter or self._delimiter_of(text)), place
-            if self._row.feed(text):
+                self._row, self._row_line = _Row(self._delimiter or self._delimiter_of(line)), place
+            if self._row.feed(line):
                 self._finish(self._row, batch)
             elif self._row.size > self._limit:
                 self._give_up(self._row, "unclosed_quote", "the row's quoted cell is never closed", batch)
@@ -155,12 +166,20 @@ class DelimitedReader:
     def _give_up(self, row: _Row, reason: str, detail: str, batch: Batch) -> None:
         """Quarantine the first line of a row, and read the others again as rows of their own."""
         first, *others = row.lines
-        batch.unread.append(unread(self._row_line, reason, detail, first.encode()))
+        if not isinstance(first, Unread):
+            first = unread(self._row_line, reason, detail, first.encode())
+        batch.unread.append(first)
         again = [(self._row_line + 1 + number, line) for number, line in enumerate(others)]
         self._waiting.extendleft(reversed(again))
         self._row = None
 
-    def _delimiter_of(self, header: str) -> str:
+    def _delimiter_of(self, header: str | Unread) -> str:
+        if isinstance(header, Unread):
+            raise SourceError(
+                f"the first line of {self._path.name}, which names the columns, can't be read: {header.detail}",
+                place=str(self._path),
+                cure="set the source's `encoding`, or repair the line",
+            )
         if ".tsv" in self._path.suffixes:
             return "\t"
         return next((mark for mark in ",;\t" if mark in header), ",")
@@ -168,7 +187,7 @@ class DelimitedReader:
     def _finish(self, row: _Row, batch: Batch) -> None:
         self._row = None
         if not self._header:
-            self._delimiter = self._delimiter_of(row.lines[0])
+            self._delimiter = self._delimiter_of(row.lines[0])  # of the whole header, quotes and all
             self._header = self._checked([cell or "" for cell in row.cells])
             return
         cells, columns = len(row.cells), len(self._header)
@@ -176,9 +195,11 @@ class DelimitedReader:
             self._give_up(row, "bad_quotes", "text stands behind a closing quote", batch)
         elif cells != columns:
             self._give_up(row, "ragged_row", f"{cells} cells, {columns} columns", batch)
+        elif row.unread is not None:
+            batch.unread.append(unread(self._row_line, row.unread.reason, row.unread.detail, row.raw))
         else:
             record = dict(zip(self._header, row.cells, strict=True))
-            batch.records.append(Read(self._row_line, record, "\n".join(row.lines).encode(), False))
+            batch.records.append(Read(self._row_line, record, row.raw, False))
 
     def _checked(self, header: list[str]) -> list[str]:
         twice = next((name for name in header if header.count(name) > 1), None)

@@ -76,10 +76,12 @@ def _shared_turns(reader: FieldReader, record: Record) -> int:
         return 0
     most = min(len(chosen), len(rejected)) - 1
     shared = next((i for i in range(most) if chosen[i] != rejected[i]), most)
-    if shared < 1 or _role(chosen[0]) == "assistant":
+    if shared < 1:
         return 0
-    if not reader.has(record, "prompt"):
+    if not any(reader.has(record, field) for field in ("prompt", "conversations", "instruction")):
         return shared
+    if _role(chosen[0]) == "assistant" or not reader.has(record, "prompt"):
+        return 0
     prompt = record[reader.name("prompt")]
     is_inside = prompt == chosen[:shared] if isinstance(prompt, list) else prompt in _contents(chosen[:shared])
     return shared if is_inside else 0

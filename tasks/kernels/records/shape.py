@@ -60,7 +60,7 @@ class Conversation:
         put_back(meta, shape.get("odd", []))
         meta.pop(SHAPE, None)
         if "own" in shape:
-            meta[SHAPE] = shape["own"]
+            meta = {SHAPE: shape["own"]} | meta
         rejected = row.get("rejected")
         return cls(
             [_message(turn) for turn in row["messages"] or []],
