@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from pipeline_config.data_schema import Dedupe
-from tasks.dedupe.exact import first_copies
+from tasks.dedupe.exact import equal_to, other_labels, sayings
 from tasks.dedupe.facts import facts, metrics
 from tasks.dedupe.near import Near, near_duplicates
 from tasks.kernels.text import from_messages
@@ -91,8 +91,10 @@ def _judge(rows: pl.DataFrame, unit: str, threshold: float, config: Dedupe) -> t
     """The fate of each row of a group, in the order of keeping."""
     said, rejected = from_messages(rows["messages"]), from_messages(rows["rejected"])
     everyone = np.arange(rows.height)
-    first = first_copies(rows, said, rejected) if config.exact else everyone
+    says = sayings(rows, said, rejected)
+    first = equal_to(says) if config.exact else everyone
     near = near_duplicates(rows, said, rejected, everyone[first == everyone], unit, threshold, config)
+    other_label = near.walked.other_label if config.near else other_labels(says)
     found = pl.DataFrame(
         {"at": near.walked.row, "match": near.walked.match}
         | {part: near.walked.jaccard[:, k] for k, part in enumerate(near.parts)},
@@ -100,7 +102,7 @@ def _judge(rows: pl.DataFrame, unit: str, threshold: float, config: Dedupe) -> t
     )
     one = pl.DataFrame(
         {"position": rows["position"], "first": first, "copy": first != everyone}
-        | {"other_label": near.walked.other_label[first], "other_answer": near.walked.other_answer[first]}
+        | {"other_label": other_label[first], "other_answer": near.walked.other_answer[first]}
     ).join(found, left_on="first", right_on="at", how="left", maintain_order="left")
     alike = pl.col("match").is_not_null()
     refused = (pl.col("other_answer") >= 0) & (config.conflicting_answer == "quarantine")

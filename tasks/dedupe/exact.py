@@ -5,6 +5,7 @@ digits and punctuation stay. The other half of a preference pair, the tools and 
 chosen answer beside two rejected ones makes two rows, and a text with two labels is kept with both.
 """
 
+import numpy as np
 import polars as pl
 
 from tasks.kernels.candidates import Int64s
@@ -19,8 +20,8 @@ def equal_to(columns: pl.DataFrame) -> Int64s:
     return columns.with_row_index(_POSITION).select(first.cast(pl.Int64)).to_series().to_numpy()
 
 
-def first_copies(rows: pl.DataFrame, said: Texts, rejected: Texts) -> Int64s:
-    """For each row the position of its first exact copy; its own, if there is none before it.
+def sayings(rows: pl.DataFrame, said: Texts, rejected: Texts) -> pl.DataFrame:
+    """What makes two rows copies: `label`, `tools`, and digests of the messages and of the other half of a pair.
 
     Args:
         rows: `label`, `tools`, `rejected`, in the order of keeping.
@@ -28,12 +29,17 @@ def first_copies(rows: pl.DataFrame, said: Texts, rejected: Texts) -> Int64s:
         rejected: the messages of their other halves.
     """
     here, there = digests(said), digests(rejected)
-    return equal_to(
-        rows.select(
-            "label",
-            "tools",
-            pl.col("rejected").is_not_null().alias("pair"),
-            *(pl.Series(f"said_{k}", here[:, k]) for k in range(2)),
-            *(pl.Series(f"rejected_{k}", there[:, k]) for k in range(2)),
-        )
+    return rows.select(
+        "label",
+        "tools",
+        pl.col("rejected").is_not_null().alias("preference"),
+        *(pl.Series(f"said_{k}", here[:, k]) for k in range(2)),
+        *(pl.Series(f"rejected_{k}", there[:, k]) for k in range(2)),
     )
+
+
+def other_labels(says: pl.DataFrame) -> Int64s:
+    """For each labelled row the position of the first that says the same with another label; -1 if there is none."""
+    labelled = says["label"].is_not_null()
+    first = equal_to(says.drop("label").with_columns(labelled.alias("labelled")))
+    return np.where(labelled & (says["label"].gather(first) != says["label"]), first, -1)

@@ -38,7 +38,7 @@ def facts(fates: pl.DataFrame, near: Sequence[Near], config: Dedupe) -> dict[str
     found = {
         "duplicates_left": orphans.height,
         "cluster_size": quantiles | {"max": _quantile(clusters, 1)},
-        "bands": [{"bands": one.bands.bands, "width": one.bands.width, "parts": list(one.parts)} for one in near],
+        "bands": [one.bands._asdict() | {"parts": list(one.parts), "recall": one.recall} for one in near if one.parts],
         "expected_missed": round(sum(_missed(one) for one in near), 3),
         "candidates": sum(int(one.walked.examined[0]) for one in near),
         "compared": sum(int(one.walked.examined[1]) for one in near),
@@ -47,7 +47,9 @@ def facts(fates: pl.DataFrame, near: Sequence[Near], config: Dedupe) -> dict[str
     }
     if config.conflicting_answer == "report":
         conflicts = fates.filter((pl.col("fate") == "kept") & pl.col("other_answer").is_not_null())
-        found["conflicting_answers"] = conflicts.head(_NAMED).select("row_id", "other_answer").rows()
+        found["conflicting_answers"] = [
+            list(pair) for pair in conflicts.head(_NAMED).select("row_id", "other_answer").iter_rows()
+        ]
     return found
 
 

@@ -41,11 +41,13 @@ class Near(NamedTuple):
         walked: positions of removed rows and their matches.
         parts: names of the parts that were verified, in the order of `walked.jaccard`.
         bands: how the signatures were cut.
+        recall: share of the pairs at the threshold that the bands find, at least.
     """
 
     walked: Walked
     parts: tuple[str, ...]
     bands: Bands
+    recall: float
 
 
 def near_duplicates(
@@ -94,7 +96,7 @@ def near_duplicates(
         answer=list(parts).index("answer") if "answer" in parts else -1,
         refuse=config.conflicting_answer == "quarantine",
     )
-    return Near(walked, tuple(parts)[:checked], bands)
+    return Near(walked, tuple(parts)[:checked], bands, bands.recall(threshold))
 
 
 def _bands(threshold: float, config: Dedupe) -> Bands:
