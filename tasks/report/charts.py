@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDTH = 360  # px, axes included
+NARROW = 270
 ACCENT, SOFT, CHAFF = "var(--accent)", "var(--accent-soft)", "var(--chaff)"
 INK, MUTED, LINE = "var(--ink)", "var(--muted)", "var(--line)"
 
@@ -103,7 +104,7 @@ def shift(name: str, title: str, note: str, groups: Sequence[tuple[str, float, f
         for group, before, after in groups
         for when, value in (("read", before), ("trained on", after))
     ]
-    y = alt.Y("group:N", sort=[group for group, _, _ in groups], title=None, axis=alt.Axis(labelLimit=130, grid=False))
+    y = alt.Y("group:N", sort=[group for group, _, _ in groups], title=None, axis=_names(130))
     axis = alt.Axis(format="~%", tickCount=5)
     bars = alt.Chart(alt.InlineData(values=lines)).mark_rule(strokeWidth=2, stroke=LINE)
     dots = alt.Chart(alt.InlineData(values=ends)).mark_point(filled=True, size=70, opacity=1)
@@ -134,11 +135,12 @@ def curves(
     return _drawn(name, title, note, alt.layer(*layers).properties(width=WIDTH, height=200))
 
 
-def intervals(name: str, title: str, note: str, lines: Sequence[Mapping[str, Any]]) -> Chart:
+def intervals(name: str, title: str, note: str, lines: Sequence[Mapping[str, Any]], digits: int) -> Chart:
     """A point and its interval for each line, the base's value as a dashed rule.
 
     Args:
         lines: `model`, `value`, `low`, `high` (None: no interval), in the order they are drawn.
+        digits: decimals of the values.
     """
     import altair as alt
 
@@ -149,20 +151,20 @@ def intervals(name: str, title: str, note: str, lines: Sequence[Mapping[str, Any
          "kind": "base" if line["model"] == "base" else "ours"}
         for line in lines
     ]  # fmt: skip
-    y = alt.Y("model:N", sort=order, title=None, axis=alt.Axis(labelLimit=110, grid=False, labelFontSize=12))
+    y = alt.Y("model:N", sort=order, title=None, axis=_names(74))
     colour = alt.Color("kind:N", legend=None, scale=alt.Scale(domain=["base", "ours"], range=[MUTED, ACCENT]))
     base = alt.Chart(alt.InlineData(values=values))
-    x = alt.X("low:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5))
+    x = alt.X("low:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
     reference = base.transform_filter("datum.kind == 'base'").mark_rule(stroke=MUTED, strokeDash=[3, 3])
     layered = alt.layer(
         reference.encode(x="value:Q"),
         base.mark_rule(strokeWidth=3, opacity=0.55, strokeCap="round").encode(x=x, x2="high:Q", y=y, color=colour),
         base.mark_point(filled=True, size=80, opacity=1).encode(x="value:Q", y=y, color=colour),
         base.mark_text(dy=-11, fontSize=11).encode(
-            x="value:Q", y=y, color=alt.value(INK), text=alt.Text("value:Q", format=".3~f")
+            x="value:Q", y=y, color=alt.value(INK), text=alt.Text("value:Q", format=f".{digits}f")
         ),
     )
-    return _drawn(name, title, note, layered.properties(width=WIDTH, height=50 + 38 * len(lines)))
+    return _drawn(name, title, note, layered.properties(width=NARROW, height=44 + 36 * len(lines)))
 
 
 def _drawn(name: str, title: str, note: str, chart: Any) -> Chart:
@@ -207,6 +209,13 @@ def _colours(names: list[str], colours: list[str]) -> Any:
     legend = alt.Legend() if len(names) > 1 else None
     return alt.Color("series:N" if "read" not in names else "when:N", sort=None, legend=legend,
                      scale=alt.Scale(domain=names, range=colours[: len(names)]))  # fmt: skip
+
+
+def _names(width: int) -> Any:
+    """An axis of names as wide as told, whatever font they are measured in."""
+    import altair as alt
+
+    return alt.Axis(labelLimit=width, minExtent=width, maxExtent=width, grid=False, labelFontSize=12)
 
 
 def _log_axis(bins: Bins) -> Any:

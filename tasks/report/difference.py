@@ -1,7 +1,8 @@
 """What differs between two short texts, word by word, for side-by-side views.
 
-Words are runs of letters and digits; Chinese, Japanese and Korean characters and all other signs stand alone. Longest
-matching blocks (Ratcliff and Obershelp, as in `difflib`), not a minimal edit script: it reads better.
+Words are runs of letters and digits, and placeholders such as `[EMAIL_1]`; Chinese, Japanese and Korean characters and
+all other signs stand alone. Longest matching blocks (Ratcliff and Obershelp, as in `difflib`), not a minimal edit
+script: it reads better. Of long texts only what surrounds the differences is kept.
 """
 
 import re
@@ -9,8 +10,11 @@ from difflib import SequenceMatcher
 
 Marked = list[tuple[bool, str]]  # (differs, text)
 
-_WORD = re.compile(r"[㐀-鿿぀-ヿ가-힯]|[^\W_㐀-鿿぀-ヿ가-힯]+|\s+|.", re.DOTALL)
-_TOO_LONG = 4_000  # words; the comparison is quadratic at worst
+_WORD = re.compile(r"\[[A-Z][A-Z_]*\d*\]|[㐀-鿿぀-ヿ가-힯]|[^\W_㐀-鿿぀-ヿ가-힯]+|\s+|.", re.DOTALL)
+_TOO_LONG = 2_000  # words; the comparison is quadratic at worst
+_AROUND = 90  # characters kept on each side of a difference
+_MARKED = 300  # characters of one difference that are shown
+ELLIPSIS = " … "
 
 
 def difference(left: str, right: str) -> tuple[Marked, Marked]:
@@ -25,6 +29,35 @@ def difference(left: str, right: str) -> tuple[Marked, Marked]:
 def plain(text: str) -> Marked:
     """A text with nothing marked."""
     return [(False, text)]
+
+
+def condensed(pieces: Marked, limit: int) -> Marked:
+    """At most about `limit` characters: the beginning, or what surrounds the differences."""
+    if sum(len(text) for _, text in pieces) <= limit:
+        return pieces
+    if not any(differs for differs, _ in pieces):
+        return plain("".join(text for _, text in pieces)[:limit].rstrip() + ELLIPSIS.rstrip())
+    found: Marked = []
+    room = limit
+    for place, (differs, text) in enumerate(pieces):
+        if room <= 0:
+            found.append((False, ELLIPSIS.rstrip()))
+            break
+        short = _cut_end(text, _MARKED) if differs else _context(text, place == 0, place == len(pieces) - 1)
+        found.append((differs, short))
+        room -= len(short)
+    return found
+
+
+def _context(text: str, first: bool, last: bool) -> str:
+    head, tail = (0 if first else _AROUND), (0 if last else _AROUND)
+    if len(text) <= head + tail + len(ELLIPSIS):
+        return text
+    return text[:head].rstrip() + ELLIPSIS + text[len(text) - tail :].lstrip()
+
+
+def _cut_end(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[:limit].rstrip() + ELLIPSIS
 
 
 def _marked(words: list[str], same: list[tuple[int, int]]) -> Marked:

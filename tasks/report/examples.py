@@ -5,21 +5,22 @@ the same in every run.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from pipeline_config.schema import DATA_STAGES
 from tasks.key import row_artifact
-from tasks.report.difference import Marked, difference, plain
-from tasks.report.text import shown, turns, words
+from tasks.report.difference import Marked, condensed, difference, plain
+from tasks.report.text import LIMIT, shown, turns, words
 
 if TYPE_CHECKING:
     from tasks.artifact import Artifact
 
 Turn = tuple[str, Marked]  # role, text in pieces
 HARMFUL = ("toxicity",)  # stages whose examples nobody should meet unasked
+_COMPARED = 4_000  # characters of a turn that are compared
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class RuleExamples:
     examples: list[Example]
     opened: bool = False
 
+    @property
+    def alone(self) -> bool:
+        """Whether every example is one row with nothing beside it."""
+        return all(len(example.sides) < 2 for example in self.examples)
+
 
 @dataclass(frozen=True)
 class StageExamples:
@@ -78,7 +84,16 @@ def stage_examples(upstream: "Mapping[str, Artifact]", n: int) -> list[StageExam
             rules = _removed(artifact, before, n) + rules + _edited(artifact, before, n) + _added(artifact, before, n)
         if rules:
             found.append(StageExamples(name, name in HARMFUL, rules))
-    return found
+    return [_with_duplicates_opened(stage) for stage in found]
+
+
+def _with_duplicates_opened(stage: StageExamples) -> StageExamples:
+    """Duplicates are worth a look without a click: the first rule of dedupe that names kept rows stands open."""
+    compared = [n for n, rule in enumerate(stage.rules) if rule.action == "removed" and not rule.alone]
+    if stage.stage != "dedupe" or not compared:
+        return stage
+    rules = [replace(rule, opened=n == compared[0]) for n, rule in enumerate(stage.rules)]
+    return replace(stage, rules=rules)
 
 
 def _removed(artifact: "Artifact", before: "Artifact", n: int) -> list[RuleExamples]:
@@ -175,14 +190,14 @@ def _together(counts: Mapping[str, int], examples: list[Example]) -> list[RuleEx
 
 def _compared(left: Mapping[str, Any] | None, right: Mapping[str, Any] | None) -> tuple[list[Turn], list[Turn]]:
     """Both rows' turns with what differs marked; turns are paired by their place."""
-    mine, theirs = turns(_messages(left)), turns(_messages(right))
+    mine, theirs = turns(_messages(left), _COMPARED), turns(_messages(right), _COMPARED)
     marked: tuple[list[Turn], list[Turn]] = ([], [])
     for place in range(max(len(mine), len(theirs))):
         one, other = mine[place : place + 1], theirs[place : place + 1]
         pieces = difference(one[0][1] if one else "", other[0][1] if other else "")
         for side, turn, text in zip(marked, (one, other), pieces, strict=True):
             if turn:
-                side.append((turn[0][0], text))
+                side.append((turn[0][0], condensed(text, LIMIT)))
     return marked
 
 

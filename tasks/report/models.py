@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 BASE = "base"
 LOWER_IS_BETTER = ("loss",)
-_DRAWN = (("loss", "Loss"), ("rouge_l", "ROUGE-L"), ("bleu", "BLEU"), ("bertscore_f1", "BERTScore F1"),
-          ("f1_macro", "Macro F1"), ("accuracy", "Accuracy"))  # fmt: skip
+_DRAWN = (("loss", "Loss", 3), ("rouge_l", "ROUGE-L", 3), ("bleu", "BLEU", 1), ("bertscore_f1", "BERTScore F1", 3),
+          ("f1_macro", "Macro F1", 3), ("accuracy", "Accuracy", 3))  # fmt: skip
 _TABLE = (("loss", 3), ("bleu", 1), ("rouge_l", 3), ("bertscore_f1", 3), ("size_mb", 0), ("tokens_per_second", 0))
 
 
@@ -110,16 +110,16 @@ def metric_charts(lines: list[dict[str, Any]]) -> dict[str, list[Chart]]:
     charts: dict[str, list[Chart]] = {}
     for place, test_set in enumerate(dict.fromkeys(line["test_set"] for line in lines)):
         here = [line for line in lines if line["test_set"] == test_set]
-        for metric, title in _DRAWN:
+        for metric, title, digits in _DRAWN:
             marks = [
-                {"model": line["model"], "value": line[metric], "low": line.get(f"{metric}_low"),
+                {"model": shown(line["model"], 14), "value": line[metric], "low": line.get(f"{metric}_low"),
                  "high": line.get(f"{metric}_high")}
                 for line in here
                 if line.get(metric) is not None
             ]  # fmt: skip
             if marks:
                 way = "lower" if metric in LOWER_IS_BETTER else "higher"
-                chart = intervals(f"m{place}-{metric}", f"{title} on {test_set}", f"{way} is better", marks)
+                chart = intervals(f"m{place}-{metric}", f"{title} on {test_set}", f"{way} is better", marks, digits)
                 charts.setdefault(test_set, []).append(chart)
     return charts
 

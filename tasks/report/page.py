@@ -17,6 +17,8 @@ from tasks.report.examples import stage_examples
 if TYPE_CHECKING:
     from tasks.artifact import Artifact
 
+ANSWERS = 3  # questions shown of a test set
+
 
 def render(
     config: Report, upstream: "Mapping[str, Artifact]", places: Mapping[str, Any], samples: str, template: Path
@@ -75,7 +77,7 @@ def _evaluation(upstream: "Mapping[str, Artifact]", config: Report) -> dict[str,
         "findings": findings,
         "models_sentence": story.models_sentence(findings),
         "metric_charts": models.metric_charts(lines),
-        "questions": models.sample_answers(upstream, rows, config.examples),
+        "questions": models.sample_answers(upstream, rows, min(config.examples, ANSWERS)),
         "loss_charts": training.loss_charts(upstream),
         "training_facts": training.training_facts(upstream),
     }
@@ -101,5 +103,6 @@ def _environment(template: Path) -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": text.number, "width": lambda value: f"{value:.2f}"}
+    environment.tests |= {"codelike": text.codelike}
     environment.globals |= {"share": text.share, "sentence": story.finding_sentence, "duration": story.duration}
     return environment

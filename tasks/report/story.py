@@ -68,11 +68,11 @@ def models_sentence(findings: Sequence[Finding]) -> str:
     losses = [finding for finding in findings if finding.model == model and finding.metric == "loss"]
     said = {
         "better": "better than the base on {}",
-        "worse": "worse than the base on {}, the price of what it learned",
-        "unclear": "not clearly different from the base on {}",
+        "worse": "worse on {}, the price of what it learned",
+        "unclear": "not clearly different on {}",
     }
     parts = [said[verdict].format(_listed(sets)) for verdict in said if (sets := _sets(losses, verdict))]
-    return f"The {model} model is {_listed(parts)} (held-out loss)." if parts else ""
+    return f"By held-out loss the {model} model is {_listed(parts)}." if parts else ""
 
 
 def finding_sentence(finding: Finding) -> str:

@@ -3,6 +3,7 @@
 Everything that comes from rows, ledgers or the configuration goes through `shown`; HTML escaping is the template's.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from tasks.kernels.pii import mask
 LIMIT = 420
 _WINDOW = 20_000  # characters that are looked at for personal data
 _EDGE = 256  # dropped at the window's end, where half an address could stand
+_CODE = re.compile(
+    r"^(?:def|class|import|from \S+ import|async def|@\w+|function|#include)\b|\n(?: {2,}|\t)\S.*\n?", re.ASCII
+)
 _CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {13: None, 127: 0x2421}
 _DIRECTIONS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))  # would turn the page's own text around
 
@@ -49,6 +53,11 @@ def share(part: float, whole: float) -> str:
     percent = 100 * part / whole
     digits = 0 if percent >= 10 or percent == 0 else 1 if percent >= 1 else 2
     return f"{percent:.{digits}f} %"
+
+
+def codelike(text: str) -> bool:
+    """Whether a text reads better in a typewriter's letters: indented lines, or a definition at its beginning."""
+    return bool(_CODE.search(text))
 
 
 def words(name: str) -> str:

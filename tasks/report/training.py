@@ -22,7 +22,7 @@ Line = Mapping[str, float]
 
 def loss_charts(upstream: "Mapping[str, Artifact]") -> list[Chart]:
     """Training and validation loss over the steps: one chart for each model that was trained."""
-    found = []
+    found: list[Chart] = []
     for stage in STAGES:
         if stage not in upstream:
             continue
