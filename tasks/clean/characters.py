@@ -30,8 +30,8 @@ def is_about_encoding(text: str) -> bool:
 
 
 def mojibake(text: str) -> list[Edit]:
-    """Edits that undo a wrong decoding, such as `cafÃ©` or `ä½ å¥½`; valid text gets none."""
-    if text.isascii():
+    """Edits that undo a wrong decoding (`cafÃ©`, `ä½ å¥½`); none in valid text or where encodings are spoken of."""
+    if text.isascii() or is_about_encoding(text):
         return []
     import ftfy
 

@@ -6,7 +6,7 @@ than `PASSES` keeps its text and is redacted only.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
@@ -184,7 +184,7 @@ def _answers(texts: Texts) -> bool:
 
 
 def _row(row: dict[str, Any], texts: Texts) -> dict[str, Any]:
-    contents: Iterator[str] = iter(texts.messages)
+    contents = iter(texts.messages)
     return {
         "row_id": row["row_id"],
         "messages": [{**message, "content": next(contents)} for message in row["messages"]],

@@ -72,11 +72,12 @@ def markup(text: str, role: str = "text", elsewhere: bool = False) -> list[Edit]
         return []
     if role == "assistant" and text.lstrip()[:9].lower().startswith(("<!doctype", "<html")):
         return []
-    code = regions(text, inline=True)
+    tables = [match.span() for match in _TABLE_LINE.finditer(text)]  # a line end or a bar would break them
+    code = regions(text, inline=True, more=tables)
     everything = _tags(text) if "<" in text else []
     shown = _preformatted(everything, code)
     if shown:
-        code = regions(shown.blanked(text), inline=True)
+        code = regions(shown.blanked(text), inline=True, more=tables)
     tags = _residue(text, [tag for tag in everything if not code.touch(tag.start, tag.end)])
     entities = [match for match in _ENTITY.finditer(text) if not code.touch(*match.span())]
     if not (tags or entities):
@@ -160,8 +161,7 @@ def _residue(text: str, tags: list[_Tag]) -> list[_Tag]:
         or (tag.name in lone and not tag.closes and not text[tag.start - 1 : tag.start].isalnum())
     ]
     sure = any(tag.name not in AMBIGUOUS for tag in kept)
-    tables = Regions([match.span() for match in _TABLE_LINE.finditer(text)])
-    return [tag for tag in kept if not tables.touch(tag.start, tag.end)] if sure else []
+    return kept if sure else []
 
 
 def _tag_edits(text: str, tags: Sequence[_Tag], code: Regions) -> list[Edit]:

@@ -17,6 +17,8 @@ from tasks.kernels.pii import KINDS, Found, find, normal_form
 _PLACEHOLDER = re.compile(rf"\[({'|'.join(kind.upper() for kind in KINDS)})_(\d{{1,9}})\]")
 _LITERAL = re.compile(r'("(?:[^"\\]++|\\.)*+")(\s*+:)?|(-?\d[\d.eE+-]*+)', re.DOTALL)
 _CHARACTER = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.|[^\\]", re.DOTALL)
+_VALUE_BEFORE = re.compile(r'"\s{0,4}:\s{0,4}$')
+_VALUE_AFTER = re.compile(r"\s{0,40}[,}\]]")
 _WORD_BREAK = re.compile(r"[_-]+|(?<=[a-z])(?=[A-Z])")
 
 
@@ -52,7 +54,7 @@ class Policy:
     def spots(self, text: str, as_json: bool) -> list[Spot]:
         """What is to be hidden in a text; of JSON only inside its literals."""
         if not as_json:
-            return [Spot(item, False) for item in self.matter(text)]
+            return [Spot(item, _is_json_number(text, item.start, item.end)) for item in self.matter(text)]
         spots: list[Spot] = []
         key = ""
         for match in _LITERAL.finditer(text):
@@ -75,6 +77,12 @@ class Policy:
             for item in self.matter(context + value)
             if item.start >= len(context)
         ]
+
+
+def _is_json_number(text: str, start: int, end: int) -> bool:
+    """Whether digits in a text that only holds some JSON (a tool call) are a bare value there."""
+    bare = text[start:end].isdigit() and _VALUE_BEFORE.search(text[max(0, start - 8) : start])
+    return bool(bare and _VALUE_AFTER.match(text, end))
 
 
 def _in_document(items: list[Found], literal: str, start: int) -> list[Found]:

@@ -67,12 +67,16 @@ class Regions:
         return place >= 0 and self._ends[place] > start
 
 
-def regions(text: str, inline: bool = False) -> Regions:
-    """The code in a text: fenced blocks, indented blocks, blocks of lines that read as code, JSON; with `inline` also
-    what stands between backticks."""
+def regions(text: str, inline: bool = False, more: Sequence[tuple[int, int]] = ()) -> Regions:
+    """The code in a text: fenced blocks, indented blocks, blocks of lines that read as code, JSON.
+
+    Args:
+        inline: whether what stands between backticks counts too.
+        more: further stretches to leave alone.
+    """
     if is_json(text) or text.lstrip().startswith(("<?", "<%")):
         return Regions([(0, len(text))])
-    return Regions([*_blocks(text), *(_inline(text) if inline else ())])
+    return Regions([*_blocks(text), *(_inline(text) if inline else ()), *more])
 
 
 def is_json(text: str) -> bool:
@@ -105,7 +109,7 @@ def _blocks(text: str) -> list[tuple[int, int]]:
         if fence:
             end = match.end()
             if opening and opening.group(1).startswith(fence) and not opening.group(2).strip():
-                spans.append((start, end))
+                spans.append((start, match.start() + len(line.rstrip())))
                 fence, start = "", -1
             continue
         if quote:

@@ -54,12 +54,14 @@ def mask(text: str) -> str:
 
     For excerpts: mask first and cut to length afterwards, since half an address is no longer recognised.
     """
-    pieces: list[str] = []
-    at = 0
-    for item in find(text):
-        pieces += (text[at : item.start], f"[{item.kind.upper()}]")
-        at = item.end
-    return "".join(pieces) + text[at:]
+    while found := find(text):  # a mask can free what was glued to the masked; each round hides more
+        pieces: list[str] = []
+        at = 0
+        for item in found:
+            pieces += (text[at : item.start], f"[{item.kind.upper()}]")
+            at = item.end
+        text = "".join(pieces) + text[at:]
+    return text
 
 
 def suspects(text: pl.Expr) -> pl.Expr:

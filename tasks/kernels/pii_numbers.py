@@ -76,7 +76,7 @@ def _around_digits(text: str) -> Iterator[tuple[int, str]]:
     """The parts of a text that could hold a phone number: runs of seven digits, with what stands around them."""
     start = end = -1
     for run in _SEVEN_DIGITS.finditer(text):
-        if run.start() - _WORDS_BEFORE <= end:
+        if start >= 0 and run.start() - _WORDS_BEFORE <= end:
             end = run.end() + _WORDS_AFTER
             continue
         if start >= 0:

@@ -65,8 +65,8 @@ _ASSIGNED = re.compile(
     r"(?:([\"'])([^\"'\s]{6,256})\2|([^\s\"'<>,;，。；、`(){}\[\]|]{6,256}))",
     re.ASCII | re.IGNORECASE,
 )
-_NAME = re.compile(r"[A-Za-z_][A-Za-z_.]*\d?", re.ASCII)
-_TEMPLATE = re.compile(r"\*{3}|x{4}|\.{3}|\$|%[(\w]|your|changeme|placeholder|redacted|https?://|^\[", re.I)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z_.]*+\d?", re.ASCII)
+_TEMPLATE = re.compile(r"\*{3}|x{4}|\.{3}|\$|%[(\w]|your|changeme|placeholder|redacted|https?://|^[\[<{]", re.I)
 _NO_ASSIGNED = ("None", "True", "False", "null")
 
 
