@@ -21,59 +21,9 @@ from tasks.stage import Stage, StageInput
 
 PLANTED = ("mary.jones@corp-mail.example", "+44 20 7946 0958", "sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12Mn34Op56")
 HOSTILE = "<script>alert('x')</script><img src=http://evil.example/x.png onerror=alert(1)>"
-NOUNS = [
-    "list",
-    "string",
-    "file",
-    "module",
-    "path",
-    "number",
-    "tuple",
-    "socket",
-    "thread",
-    "buffer",
-    "header",
-    "queue",
-    "record",
-    "index",
-    "field",
-    "value",
-]
-VERBS = [
-    "return",
-    "read",
-    "write",
-    "parse",
-    "sort",
-    "split",
-    "open",
-    "close",
-    "merge",
-    "count",
-    "check",
-    "join",
-    "convert",
-    "format",
-    "compile",
-]
-CHINESE = [
-    "今天",
-    "天气",
-    "很好",
-    "我们",
-    "学习",
-    "编程",
-    "语言",
-    "模型",
-    "数据",
-    "清洗",
-    "去重",
-    "训练",
-    "评估",
-    "报告",
-    "问题",
-    "回答",
-]
+NOUNS = ("list", "string", "file", "path", "number", "socket", "thread", "buffer", "header", "queue", "record", "index")
+VERBS = ("return", "read", "write", "parse", "sort", "split", "open", "close", "merge", "count", "check", "convert")
+CHINESE = ("今天", "天气", "很好", "我们", "学习", "编程", "语言", "模型", "数据", "清洗", "去重", "训练", "评估")
 SOURCES = ("python", "chat", "chat-zh", f"dirt{HOSTILE}")
 
 Make = Callable[[StageInput[Any]], Decision | Output]
@@ -122,7 +72,7 @@ def ingest(rows: int) -> Decision:
         source = SOURCES[(n % 20 > 12) + (n % 20 > 17) + (n % 20 > 18)]
         question, answer = _texts(draw, source)
         if n % 9 == 8 and n > 40:
-            twin = found[-(9 if n % 2 else 18)]
+            twin = found[draw.randrange(n - 40)]
             question, answer = (message["content"] for message in twin["messages"])
             source = twin["source"]
             answer = answer.replace(" the ", " a ", 1) if n % 4 else answer

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import east_asian_width
 
 WIDTH = 360  # px, axes included
 NARROW = 270
@@ -48,7 +49,7 @@ class Bins:
 def histogram(
     name: str, title: str, note: str, bins: Bins, x_title: str, thresholds: Mapping[str, float], y_log: bool = False
 ) -> Chart:
-    """Counts by value, one layer a series (at most two, the second in the accent's place), thresholds drawn in.
+    """Counts by value, one layer a series, what was removed in grey; thresholds drawn in.
 
     Args:
         thresholds: label → value.
@@ -58,7 +59,7 @@ def histogram(
 
     series = list(bins.counts)
     values = [
-        {"low": bins.edges[n], "high": bins.edges[n + 1], "rows": count, "series": each}
+        {"low": bins.edges[n], "high": bins.edges[n + 1], "rows": count, "none": 0, "series": each}
         for each, counts in bins.counts.items()
         for n, count in enumerate(counts)
         if count
@@ -73,8 +74,15 @@ def histogram(
         .encode(
             x=alt.X("low:Q", scale=x_scale, title=x_title, axis=_log_axis(bins) if bins.log else alt.Axis(tickCount=6)),
             x2="high:Q",
-            y=alt.Y("rows:Q", stack=None, scale=y_scale, title="rows", axis=alt.Axis(tickCount=4, format="~s")),
-            color=_colours(series, [ACCENT, CHAFF]),
+            y=alt.Y(
+                "rows:Q",
+                stack=None,
+                scale=y_scale,
+                title="rows, logarithmic" if y_log else "rows",
+                axis=alt.Axis(tickCount=4, format="~s"),
+            ),
+            y2="none:Q",
+            color=_colours(series, [CHAFF if each == "removed" else ACCENT for each in series]),
         )
     )
     layers = [bars]
@@ -104,8 +112,10 @@ def shift(name: str, title: str, note: str, groups: Sequence[tuple[str, float, f
         for group, before, after in groups
         for when, value in (("read", before), ("trained on", after))
     ]
-    y = alt.Y("group:N", sort=[group for group, _, _ in groups], title=None, axis=_names(130))
-    axis = alt.Axis(format="~%", tickCount=5)
+    y = alt.Y(
+        "group:N", sort=[group for group, _, _ in groups], title=None, axis=_names([group for group, _, _ in groups])
+    )
+    axis = alt.Axis(format="~%", tickCount=4)
     bars = alt.Chart(alt.InlineData(values=lines)).mark_rule(strokeWidth=2, stroke=LINE)
     dots = alt.Chart(alt.InlineData(values=ends)).mark_point(filled=True, size=70, opacity=1)
     layered = alt.layer(
@@ -135,12 +145,13 @@ def curves(
     return _drawn(name, title, note, alt.layer(*layers).properties(width=WIDTH, height=200))
 
 
-def intervals(name: str, title: str, note: str, lines: Sequence[Mapping[str, Any]], digits: int) -> Chart:
+def intervals(name: str, title: str, note: str, lines: Sequence[Mapping[str, Any]], digits: int, about: str) -> Chart:
     """A point and its interval for each line, the base's value as a dashed rule.
 
     Args:
         lines: `model`, `value`, `low`, `high` (None: no interval), in the order they are drawn.
         digits: decimals of the values.
+        about: the title for those who hear it, without the headings around.
     """
     import altair as alt
 
@@ -151,7 +162,7 @@ def intervals(name: str, title: str, note: str, lines: Sequence[Mapping[str, Any
          "kind": "base" if line["model"] == "base" else "ours"}
         for line in lines
     ]  # fmt: skip
-    y = alt.Y("model:N", sort=order, title=None, axis=_names(74))
+    y = alt.Y("model:N", sort=order, title=None, axis=_names(order))
     colour = alt.Color("kind:N", legend=None, scale=alt.Scale(domain=["base", "ours"], range=[MUTED, ACCENT]))
     base = alt.Chart(alt.InlineData(values=values))
     x = alt.X("low:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
@@ -164,10 +175,10 @@ def intervals(name: str, title: str, note: str, lines: Sequence[Mapping[str, Any
             x="value:Q", y=y, color=alt.value(INK), text=alt.Text("value:Q", format=f".{digits}f")
         ),
     )
-    return _drawn(name, title, note, layered.properties(width=NARROW, height=44 + 36 * len(lines)))
+    return _drawn(name, title, note, layered.properties(width=NARROW, height=44 + 36 * len(lines)), about)
 
 
-def _drawn(name: str, title: str, note: str, chart: Any) -> Chart:
+def _drawn(name: str, title: str, note: str, chart: Any, about: str = "") -> Chart:
     styled = (
         chart.properties(padding=2, autosize={"type": "fit", "contains": "padding"})
         .configure(aria=False, background="transparent", font="sans-serif")
@@ -175,6 +186,7 @@ def _drawn(name: str, title: str, note: str, chart: Any) -> Chart:
         .configure_axis(
             labelColor=MUTED, titleColor=MUTED, gridColor=LINE, domain=False, ticks=False,
             labelFontSize=11, titleFontSize=11, titleFontWeight="normal", labelPadding=6,
+            labelOverlap=True, labelSeparation=9,
         )
         .configure_text(fontSize=11)
         .configure_legend(
@@ -184,7 +196,7 @@ def _drawn(name: str, title: str, note: str, chart: Any) -> Chart:
     )  # fmt: skip
     stream = io.StringIO()
     styled.save(stream, format="svg")
-    return Chart(title, note, svg(stream.getvalue(), name, title, note))
+    return Chart(title, note, svg(stream.getvalue(), name, about or title, note))
 
 
 def svg(drawn: str, name: str, title: str, note: str) -> Any:
@@ -211,11 +223,13 @@ def _colours(names: list[str], colours: list[str]) -> Any:
                      scale=alt.Scale(domain=names, range=colours[: len(names)]))  # fmt: skip
 
 
-def _names(width: int) -> Any:
-    """An axis of names as wide as told, whatever font they are measured in."""
+def _names(names: Sequence[str]) -> Any:
+    """An axis of names, wide enough for them in a wide font, since the page's own font is not known here."""
     import altair as alt
 
-    return alt.Axis(labelLimit=width, minExtent=width, maxExtent=width, grid=False, labelFontSize=12)
+    width = 8 + max((sum(13 if east_asian_width(c) in "WF" else 7 for c in name) for name in names), default=0)
+
+    return alt.Axis(labelLimit=width, minExtent=width, maxExtent=width, grid=False, labelFontSize=11.5)
 
 
 def _log_axis(bins: Bins) -> Any:

@@ -1,7 +1,7 @@
 """Examples of what each rule did: rows removed (beside the row that is kept in their stead), edited, added, held back.
 
-Of each rule those with the smallest row ids are shown. A row id is a hash, so this is a sample that nobody chose, and
-the same in every run.
+Of each rule those with the smallest row ids are shown (of many repeats of one row, one first). A row id is a hash, so
+this is a sample that nobody chose, and the same in every run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -97,7 +97,10 @@ def _with_duplicates_opened(stage: StageExamples) -> StageExamples:
 
 
 def _removed(artifact: "Artifact", before: "Artifact", n: int) -> list[RuleExamples]:
-    lines = _sample(artifact.ledger("removed"), "rule", n)
+    twin = pl.int_range(pl.len()).over("rule", "kept_row_id").alias("twin")
+    ledger = artifact.ledger("removed").sort("row_id", maintain_order=True)
+    ledger = ledger.with_columns(pl.when(pl.col("kept_row_id").is_null()).then(0).otherwise(twin).alias("twin"))
+    lines = ledger.sort("twin", "row_id").group_by("rule", maintain_order=True).head(n).collect()
     texts = _texts(before.rows(), [*lines["row_id"], *lines["kept_row_id"].drop_nulls()])
     examples: dict[str, list[Example]] = {}
     for line in lines.iter_rows(named=True):
@@ -155,7 +158,8 @@ def _added(artifact: "Artifact", before: "Artifact", n: int) -> list[RuleExample
 
 
 def _quarantined(artifact: "Artifact", n: int) -> list[RuleExamples]:
-    lines = _sample(artifact.ledger("quarantine"), "reason", n)
+    ledger = artifact.ledger("quarantine").sort("row_id", "line", maintain_order=True)
+    lines = ledger.group_by("reason", maintain_order=True).head(n).collect()
     examples: dict[str, list[Example]] = {}
     for line in lines.iter_rows(named=True):
         place = f"line {line['line']:,}" if line["line"] is not None else ""
@@ -164,10 +168,6 @@ def _quarantined(artifact: "Artifact", n: int) -> list[RuleExamples]:
         sides = [Side("", line["row_id"] or "", [("", plain(text))] if text else [])]
         examples.setdefault(line["reason"], []).append(Example(" · ".join(fact for fact in facts if fact), sides))
     return _by_rule("quarantined", artifact.manifest["rows"]["quarantined"], examples)
-
-
-def _sample(ledger: pl.LazyFrame, by: str, n: int) -> pl.DataFrame:
-    return ledger.sort("row_id", maintain_order=True).group_by(by, maintain_order=True).head(n).collect()
 
 
 def _texts(rows: pl.LazyFrame, row_ids: Sequence[str]) -> dict[str, dict[str, Any]]:

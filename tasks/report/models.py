@@ -8,7 +8,7 @@ import polars as pl
 
 from tasks.kernels.comparison import PREFIX, comparison_table
 from tasks.report.charts import Chart, intervals
-from tasks.report.text import number, shown, turns
+from tasks.report.text import fitted, number, shown, turns
 
 if TYPE_CHECKING:
     from tasks.artifact import Artifact
@@ -112,14 +112,15 @@ def metric_charts(lines: list[dict[str, Any]]) -> dict[str, list[Chart]]:
         here = [line for line in lines if line["test_set"] == test_set]
         for metric, title, digits in _DRAWN:
             marks = [
-                {"model": shown(line["model"], 14), "value": line[metric], "low": line.get(f"{metric}_low"),
+                {"model": fitted(line["model"], 11), "value": line[metric], "low": line.get(f"{metric}_low"),
                  "high": line.get(f"{metric}_high")}
                 for line in here
                 if line.get(metric) is not None
             ]  # fmt: skip
             if marks:
                 way = "lower" if metric in LOWER_IS_BETTER else "higher"
-                chart = intervals(f"m{place}-{metric}", f"{title} on {test_set}", f"{way} is better", marks, digits)
+                about = f"{title} of each model on {test_set}"
+                chart = intervals(f"m{place}-{metric}", title, f"{way} is better", marks, digits, about)
                 charts.setdefault(test_set, []).append(chart)
     return charts
 

@@ -104,5 +104,10 @@ def _environment(template: Path) -> Any:
     )
     environment.filters |= {"number": text.number, "width": lambda value: f"{value:.2f}"}
     environment.tests |= {"codelike": text.codelike}
-    environment.globals |= {"share": text.share, "sentence": story.finding_sentence, "duration": story.duration}
+    environment.globals |= {
+        "share": text.share,
+        "sentence": story.finding_sentence,
+        "metrics": story.METRICS,
+        "duration": story.duration,
+    }
     return environment

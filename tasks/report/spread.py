@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline_config.schema import DATA_STAGES
 from tasks.key import row_artifact
 from tasks.report.charts import Bins, Chart, histogram, shift
-from tasks.report.text import number, shown
+from tasks.report.text import fitted, number, words
 
 if TYPE_CHECKING:
     from tasks.artifact import Artifact
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 N_BINS = 36
 GROUPS = 10  # groups drawn; the others are summed up
 _UNEVEN = 0.02  # a layer lower than this share of the highest bar is drawn on a logarithmic scale
+_NAME = 18  # letters of a group's name that fit beside its bar
 Values = NDArray[np.float64]
 
 
@@ -28,7 +29,7 @@ class Score:
 
     title: str
     unit: str
-    rules: tuple[str, ...]
+    rules: tuple[str, ...] = ()
     config: tuple[str, ...] = ()
     log: bool = False
 
@@ -38,10 +39,11 @@ SCORES: Mapping[str, Score] = {
                             ("english", "threshold")),
     "score_toxicity_zh": Score("Toxicity, Chinese", "listed words in a turn", ("toxic_chinese",),
                                ("chinese", "threshold")),
+    "score_toxicity_prompt": Score("Toxicity of English prompts", "probability; no row goes for its prompt"),
     "score_answer_words": Score("Words of the answer", "words", ("min_answer_words",), log=True),
     "score_repetition": Score("Repetition", "repeated share of lines or word groups",
-                              ("repeated_lines", "repeated_ngrams", "repetition")),
-    "score_language": Score("Certainty of the language", "score of the detector", ("language",)),
+                              ("duplicate_lines", "duplicate_ngrams")),
+    "score_language": Score("Certainty of the language", "score of the detector"),
     "score_similarity": Score("Similarity to the target domain", "cosine to the nearest examples",
                               ("below_similarity", "beyond_quota")),
 }  # fmt: skip
@@ -123,7 +125,7 @@ def bins(series: Mapping[str, Values], log: bool = False, low: float | None = No
 
 
 def _score_chart(artifact: "Artifact", column: str) -> Chart | None:
-    score = SCORES.get(column, Score(column.removeprefix("score_").replace("_", " ").capitalize(), column, ()))
+    score = SCORES.get(column, Score(words(column.removeprefix("score_")).capitalize(), "score"))
     kept = artifact.rows().select(pl.col(column).cast(pl.Float64)).drop_nulls().collect()[column].to_numpy()
     lines = artifact.ledger("removed").filter(pl.col("rule").is_in(score.rules)).collect()
     removed = lines["value"].drop_nulls().to_numpy()
@@ -134,8 +136,8 @@ def _score_chart(artifact: "Artifact", column: str) -> Chart | None:
         thresholds = _configured(artifact.manifest["config"], score.config)
     series = {"kept": kept, "removed": removed} if removed.size else {"kept": kept}
     drawn = bins(series, score.log, *_reach(thresholds))
-    note = f"{number(kept.size)} rows kept" + (f", {number(removed.size)} removed" if removed.size else "")
-    note += f" after {artifact.stage}" + ("; the dashed line is the threshold." if thresholds else ".")
+    note = f"{number(kept.size)} rows" + (f" kept, {number(removed.size)} removed" if removed.size else "")
+    note += f" by {artifact.stage}" if removed.size else f" behind {artifact.stage}"
     return histogram(f"score-{column}", score.title, note, drawn, score.unit, thresholds, _is_uneven(drawn))
 
 
@@ -194,7 +196,7 @@ def _counted(artifact: "Artifact", column: str) -> dict[str, int]:
     counted = rows.select(column).collect()[column].drop_nulls().value_counts(name="rows").sort(column)
     found: dict[str, int] = {}
     for value, n in counted.iter_rows():
-        name = shown(value, 22)
+        name = fitted(value, _NAME)
         found[name] = found.get(name, 0) + n
     return found
 

@@ -19,7 +19,7 @@ _DOING = {
     "augment": "were left out in augmenting",
     "tokenize": "could not be learned from",
 }
-_METRICS = {"loss": "loss", "rouge_l": "ROUGE-L"}
+METRICS = {"loss": "loss", "rouge_l": "ROUGE-L"}
 
 
 def key_figures(stages: Sequence[StageCounts], facts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -80,10 +80,10 @@ def finding_sentence(finding: Finding) -> str:
     way = "lower" if finding.difference < 0 else "higher"
     interval = ""
     if finding.low is not None and finding.high is not None:
-        interval = f", 95 % interval {number(finding.low, 3, True)} to {number(finding.high, 3, True)}"
+        interval = f" (95\u00a0% interval {_change(finding.low)} to {_change(finding.high)})"
     return (
-        f"{_METRICS.get(finding.metric, finding.metric)} {number(finding.value, 3)}, "
-        f"{number(abs(finding.difference), 3)} {way} than the base's {number(finding.base, 3)}{interval}"
+        f"{number(finding.value, 3)}, which is {number(abs(finding.difference), 3)} {way} "
+        f"than the base's {number(finding.base, 3)}{interval}"
     )
 
 
@@ -112,6 +112,10 @@ def trained_rows(stages: Sequence[StageCounts], facts: Mapping[str, Mapping[str,
     """Rows of the train split behind tokenize; None where nothing was tokenised."""
     by_split = facts.get("tokenize", {}).get("rows_by_split")
     return None if by_split is None else int(by_split.get("train", 0))
+
+
+def _change(value: float) -> str:
+    return number(value, 3, signed=True)
 
 
 def _heaviest(line: tuple[int, int, StageCounts]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ Everything that comes from rows, ledgers or the configuration goes through `show
 import re
 from collections.abc import Sequence
 from typing import Any
+from unicodedata import east_asian_width
 
 from tasks.kernels.pii import mask
 
@@ -58,6 +59,17 @@ def share(part: float, whole: float) -> str:
 def codelike(text: str) -> bool:
     """Whether a text reads better in a typewriter's letters: indented lines, or a definition at its beginning."""
     return bool(_CODE.search(text))
+
+
+def fitted(value: Any, width: int) -> str:
+    """A name cut to a width in letters; Chinese, Japanese and Korean characters are two letters wide."""
+    text = " ".join(shown(value, 4 * width).split())
+    used = 0
+    for place, character in enumerate(text):
+        used += 2 if east_asian_width(character) in "WF" else 1
+        if used > width:
+            return text[: place - 1].rstrip() + "…"
+    return text
 
 
 def words(name: str) -> str:
