@@ -232,11 +232,14 @@ class Augment(Section):
     """More varied training prompts; assistant text is never altered."""
 
     methods: list[Literal["keyboard", "swap", "delete", "synonym", "chinese"]] = Field(
-        ["swap", "chinese"], description="augmenters, tried in this order"
+        ["swap", "chinese"], description="a row's own draw decides which of them is tried first"
     )
     share: float = Field(0.1, gt=0, le=1, description="share of the train rows that get one variant")
     strength: float = Field(0.1, gt=0, le=0.5, description="share of a prompt's words that change")
     sources: list[str] = Field(default_factory=list, description="only rows of these sources (empty: all)")
+    near_threshold: float = Field(
+        0.6, gt=0, le=1, description="Jaccard to a row of another split from which a variant is dropped"
+    )
 
 
 class Tokenize(Section):

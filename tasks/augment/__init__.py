@@ -1,0 +1,1 @@
+"""More varied training prompts; assistant text is never altered."""
