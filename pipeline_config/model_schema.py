@@ -1,13 +1,28 @@
 """The sections of the model stages, `train` to `report`, and every default they have."""
 
+import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from pipeline_config.fields import Section, Strict, neutral
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+
+
+TRAIN = "train"  # what `from` calls the tuned model
+RESERVED = ("base", "tuned", TRAIN)  # models that have these names already
+
+
+def _check_names(models: Iterable[str]) -> None:
+    """A model's name is a folder, and stands for that model alone."""
+    for name in models:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+            raise ValueError(f"{name!r} can't be a model's name: use letters, digits, '.', '-' and '_'")
+        if name in RESERVED:
+            raise ValueError(f"{name!r} is the name of another model; there are: {', '.join(RESERVED)}")
 
 
 class Lora(Strict):
@@ -79,8 +94,22 @@ class Distill(Section):
 
     @property
     def students(self) -> dict[str, Student]:
-        """Name → settings; `distilled` with the defaults where none is given."""
-        return self.__pydantic_extra__ or {"distilled": Student()}
+        """Name → settings, each behind its teacher; `distilled` with the defaults where none is given."""
+        left = dict(self.__pydantic_extra__ or {"distilled": Student()})
+        ordered: dict[str, Student] = {}
+        while left:
+            ready = [name for name, student in left.items() if student.from_ == TRAIN or student.from_ in ordered]
+            if not ready:
+                name, student = next(iter(left.items()))
+                known = ", ".join([TRAIN, *(other for other in left if other != name)])
+                raise ValueError(f"{name}.from is {student.from_!r}, which no teacher leads to; there are: {known}")
+            ordered |= {name: left.pop(name) for name in ready}
+        return ordered
+
+    @model_validator(mode="after")
+    def _teachers(self) -> "Distill":
+        _check_names(self.students)
+        return self
 
 
 class Export(Strict):
@@ -101,6 +130,11 @@ class Compress(Section):
         """Name → settings; `merged` with the defaults where none is given."""
         return self.__pydantic_extra__ or {"merged": Export()}
 
+    @model_validator(mode="after")
+    def _names(self) -> "Compress":
+        _check_names(self.exports)
+        return self
+
 
 class Evaluate(Section):
     """Quality and efficiency of each model on each test set."""
@@ -113,7 +147,7 @@ class Evaluate(Section):
         64, ge=1, description="examples of each test set that are answered, the same ones for every model"
     )
     max_loss_examples: int = Field(
-        512, ge=1, description="examples of each test set whose loss is measured, the answered ones among them"
+        128, ge=1, description="examples of each test set whose loss is measured, the answered ones among them"
     )
     max_new_tokens: int = Field(48, ge=1)
     max_prompt_tokens: int = Field(512, ge=16, description="a longer prompt loses its middle, and that is counted")

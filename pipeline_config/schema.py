@@ -83,7 +83,19 @@ class Config(Strict):
             if self.section(stage) and not self.train:
                 raise ValueError(f"{stage} needs train; add `train: {{}}`")
         self._check_source_names()
+        self._check_model_names()
         return self
+
+    def _check_model_names(self) -> None:
+        """What an export is made from must be there, and have another name."""
+        students = self.distill.students if self.distill else {}
+        for name, export in (self.compress.exports if self.compress else {}).items():
+            known = ["train", *students]
+            if export.from_ not in known:
+                there = ", ".join(known)
+                raise ValueError(f"compress.{name}.from: no model is named {export.from_!r}; there are: {there}")
+            if name in students:
+                raise ValueError(f"compress.{name}: a student has this name; give the export its own")
 
     def _check_source_names(self) -> None:
         """Wherever a section names sources, they must be there: a mistyped one would quietly match no row."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.kernels.assets import find_asset, is_asset
 
+_BASE = re.compile(r'^base_model: (".*")$', re.MULTILINE)
 _LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
 
 
@@ -73,6 +74,15 @@ def licence_of(name: str, folder: Path) -> str | None:
     except OSError:
         return None
     return None if found is None or found[1] == "unknown" else found[1]
+
+
+def base_of(folder: Path) -> str:
+    """The base model that a published model's card names; the folder's name if it has none."""
+    try:
+        found = _BASE.search((folder / "README.md").read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        found = None
+    return str(json.loads(found[1])) if found else folder.name
 
 
 def _table(values: Mapping[str, Any]) -> list[str]:

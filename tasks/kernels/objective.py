@@ -7,6 +7,7 @@ that scales or caps its logits afterwards goes through its own forward, handed t
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,12 @@ class Objective:
                 head = head_of(self._teacher.model)
                 teaching = Teaching(seen, head, self._teacher.alpha, self._teacher.temperature)
             return completion_loss(states, head_of(model), targets, weights, teaching)
+
+    def without_teacher(self) -> "Objective":
+        """The cross-entropy alone: what validation losses of different stages can be compared by."""
+        plain = copy(self)
+        plain._teacher = None
+        return plain
 
     def _through_logits(
         self, model: Any, batch: Batch, learned: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor

@@ -62,6 +62,15 @@ def write_adapter(model: Any, folder: Path, base: str, card: str) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
+def stored_dtype(folder: str) -> Any:
+    """The number format a model's weights are stored in (a torch dtype; float32 where its configuration is silent)."""
+    import torch
+    from transformers import AutoConfig
+
+    found = getattr(AutoConfig.from_pretrained(folder, trust_remote_code=False), "dtype", None)
+    return found if isinstance(found, torch.dtype) else torch.float32
+
+
 def size_mb(folder: Path) -> float:
     """Megabytes (10^6) of a model's weights on disk."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e6

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_config.errors import ArtifactError, ConfigError
+from pipeline_config.model_schema import RESERVED, TRAIN
 
 if TYPE_CHECKING:
     from tasks.artifact import Artifact
 
 TUNED = "tuned"
-TRAIN = "train"  # what `from` calls the tuned model
 MODEL_FOLDER = "model"
 ADAPTER_FOLDER = "adapter"
-RESERVED = frozenset({"base", TUNED, TRAIN})
 
 
 def published_models(upstream: Mapping[str, "Artifact"]) -> dict[str, Path]:

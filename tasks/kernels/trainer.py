@@ -3,7 +3,8 @@
 What differs from the Trainer's own ways, and why:
 - The loss of an optimiser step is the weighted mean over all its learned tokens, however they fall into rows and
   accumulated batches, so that accumulation and packing change nothing but speed.
-- The validation loss is a mean over tokens too (the Trainer averages batches), and keeps no logits.
+- The validation loss is a mean over tokens too (the Trainer averages batches), and keeps no logits. It is the plain
+  cross-entropy whatever is trained for, so that stages compare.
 - A loss that is not a number stops the run and names the rows; the Trainer would log an average and go on.
 - Progress goes to a terminal's standard error or nowhere; nothing is printed on standard output.
 
@@ -40,8 +41,8 @@ class Fit:
     """What a training run left beside the weights.
 
     Attributes:
-        history: one line a log: `step`, `loss`, `learning_rate`, `grad_norm`, `tokens` (seen so far), or `step`,
-            `eval_loss`; losses are nats per learned token.
+        history: one line a log: `step`, `loss` and its parts (`cross_entropy`, `kl`), `learning_rate`, `grad_norm`,
+            `tokens` and `examples` (seen so far); or `step`, `eval_loss`. Losses are nats per learned token.
         metrics: numbers for the run record.
     """
 
@@ -227,18 +228,16 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """The validation loss, nats per learned token, by weight; memory does not grow with the rows."""
-        model = self.model
-        model.eval()
-        sums: dict[str, float] = {"loss": 0.0}
-        total = 0.0
+        """The validation loss: cross-entropy, nats per learned token, by weight; memory is flat in the rows."""
+        objective = self._objective.without_teacher()
+        self.model.eval()
+        summed = total = 0.0
         for batch in self.get_eval_dataloader(eval_dataset):
             with torch.no_grad():
-                loss, parts = self._objective(model, self._prepare_inputs(batch))
+                loss, _ = objective(self.model, self._prepare_inputs(batch))
+            summed += float(loss)
             total += float(learned_weight(batch))
-            for name, part in {"loss": loss, **parts}.items():
-                sums[name] = sums.get(name, 0.0) + float(part)
-        metrics = {f"{metric_key_prefix}_{name}": value / max(total, 1e-9) for name, value in sums.items()}
+        metrics = {f"{metric_key_prefix}_loss": summed / max(total, 1e-9)}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

@@ -1,6 +1,7 @@
 """What a training stage reads of the tokens: train rows packed, and the validation rows that are always the same."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -68,6 +69,11 @@ def training_rows(tokens: pl.LazyFrame, settings: Optimisation, *, vocabulary: i
         _rows(examples_from(train), settings),
         None if validation.is_empty() else _rows(examples_from(validation), settings),
     )
+
+
+def pad_id(tokenizer: Any) -> int:
+    """The token to pad with; which one does not matter, since padding is never learned or attended to."""
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
 
 def _rows(examples: Examples, settings: Optimisation) -> PackedRows:

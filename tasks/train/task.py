@@ -70,20 +70,19 @@ def train(given: StageInput[Train]) -> Output:
 
 def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -> Output:
     import torch
-    from transformers import AutoConfig, set_seed
+    from transformers import set_seed
 
     from tasks.kernels.models import load_causal
     from tasks.kernels.objective import Objective, check_packing
     from tasks.kernels.precision import resolve_dtype
-    from tasks.kernels.publish import size_mb, write_model
+    from tasks.kernels.publish import size_mb, stored_dtype, write_model
     from tasks.kernels.published import MODEL_FOLDER
     from tasks.kernels.trainer import fit
-    from tasks.kernels.training_rows import training_rows
+    from tasks.kernels.training_rows import pad_id, training_rows
 
     config = given.config
     is_lora = config.method == "lora"
     dtype = resolve_dtype(config.precision, place="train.precision")
-    stored = getattr(AutoConfig.from_pretrained(folder, trust_remote_code=False), "dtype", None) or torch.float32
     set_seed(given.seed)
     model = load_causal(folder, dtype if is_lora else "float32")
     rows = training_rows(
@@ -105,7 +104,7 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
         config,
         learning_rate=rate,
         seed=given.seed,
-        pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+        pad=pad_id(tokenizer),
         work=given.work,
         label="train",
         early_stopping=config.early_stopping,
@@ -115,7 +114,7 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     metrics = dict(fitted.metrics)
     if is_lora:
         model, metrics["merge_max_logit_difference"] = _merged(given, folder, model, rows, text)
-    write_model(model.to(stored), tokenizer, given.out / MODEL_FOLDER, text)
+    write_model(model.to(stored_dtype(folder)), tokenizer, given.out / MODEL_FOLDER, text)
     (given.out / HISTORY).write_text(json.dumps(fitted.history, indent=0, sort_keys=True) + "\n", encoding="utf-8")
     metrics["size_mb"] = size_mb(given.out / MODEL_FOLDER)
     facts = {"method": config.method, "learning_rate": rate, "precision": dtype, **counted, **rows.facts}
