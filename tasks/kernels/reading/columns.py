@@ -191,7 +191,8 @@ class RowBuilder:
 
     def unread(self) -> pl.DataFrame:
         """Records that gave no row (`UNREAD_SCHEMA`); ids not yet numbered."""
-        lines = [(digest(self._source, u.digest), u.line, u.reason, u.detail, u.head) for u in self._unread]
+        unread = sorted(self._unread, key=lambda one: one.line)
+        lines = [(digest(self._source, one.digest), one.line, one.reason, one.detail, one.head) for one in unread]
         return pl.DataFrame(lines, schema=UNREAD_SCHEMA, orient="row")
 
 

@@ -75,7 +75,7 @@ def parse_exactly(line: bytes, broken: str = "invalid_utf8") -> Any:
         value = json_safe(json.loads(text))
         orjson.dumps(value)
     except json.JSONDecodeError as error:
-        raise NotReadable("not_json", f"{error.msg} at character {error.pos}") from None
+        raise NotReadable("not_json", f"{error.msg}: character {error.pos}") from None
     except RecursionError:
         raise NotReadable("nested_too_deep", "objects inside objects inside objects") from None
     except TypeError as error:  # orjson says both with this type

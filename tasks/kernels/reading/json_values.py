@@ -75,7 +75,7 @@ class _Window:
             except json.JSONDecodeError as error:
                 is_real = error.pos < len(self.text) - _NEAR_END and not error.msg.startswith("Unterminated")
                 if is_real or self.is_whole:
-                    raise NotReadable("not_json", f"{error.msg} at its character {error.pos - start}") from None
+                    raise NotReadable("not_json", f"{error.msg}: its character {error.pos - start}") from None
             except RecursionError:
                 raise NotReadable("nested_too_deep", "objects inside objects inside objects") from None
             except ValueError:
