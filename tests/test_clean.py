@@ -161,6 +161,12 @@ def test_a_field_is_read_behind_its_name(key: str, value: object, hidden: bool) 
     json.loads(after)
 
 
+def test_keys_and_values_are_both_hidden() -> None:
+    meta = '{"bob@example.com": "ann@example.com", "13812345678": {"bob@example.com": "x"}}'
+    after = cleaned(rows("hi", meta=meta)).assigned["meta"][0]
+    assert after == '{"[EMAIL_1]": "[EMAIL_2]", "[PHONE_1]": {"[EMAIL_1]": "x"}}'
+
+
 def test_tool_calls_stay_valid_json() -> None:
     call = (
         '<tool_call>\n{"name": "dial", "arguments": {"number": 13812345678, "to": "a\\nbob@example.com"}}</tool_call>'

@@ -34,6 +34,7 @@ INTACT = [
     "if a < b > c and x <y> z: pass",
     "Read from <stdin> or <module>, mail Bob <bob@example.org>, see <https://example.com/a?b=1&c=2>.",
     "How do I parse <note><to>Tove</to></note> with a library?",
+    "<item><b>Bolt</b><price>3</price></item>",
     "Which HTML tag is wrong: <div><p>hi</div>?",
     "In HTML, write &lt; for a less-than sign.",
     "<think>\nfirst this\n</think>\nThe answer is 4.",

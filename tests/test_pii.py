@@ -60,6 +60,7 @@ POSITIVE: list[tuple[str, list[tuple[str, str]]]] = [
     ("postgres://app:p@ss@db:5432/x", [("url_credentials", "app:p@ss")]),
     ("password=hunter2", [("secret", "hunter2")]),
     ('{"password": "Tr0ub4dor&3"}', [("secret", "Tr0ub4dor&3")]),
+    ("ｐａｓｓｗｏｒｄ＝ｈｕｎｔｅｒ２２", [("secret", "ｈｕｎｔｅｒ２２")]),
     ("密码：abc12345", [("secret", "abc12345")]),
     ("密码是 20230615", [("secret", "20230615")]),
     ("export API_KEY=9f86d081884c7d659a2f", [("secret", "9f86d081884c7d659a2f")]),

@@ -1,6 +1,6 @@
 """Repairs below the word: wrongly decoded text, Unicode form, control and invisible characters.
 
-Mojibake is ftfy's (Speer 2019) decoding repair alone, line by line. Its other habits (straight quotes, narrow
+Mojibake is ftfy's (Speer 2019) `fix_encoding` alone, line by line. Its other habits (straight quotes, narrow
 full-width forms, ligatures taken apart, entities) rewrite valid text, Chinese punctuation first of all, and stay off.
 What carries meaning stays: joiners inside emoji and in Indic, Arabic and Persian words, direction marks in text with
 right-to-left letters, word breaks of scripts that write none, flags made of tag characters.
@@ -35,22 +35,10 @@ def mojibake(text: str) -> list[Edit]:
         return []
     import ftfy
 
-    config = ftfy.TextFixerConfig(
-        unescape_html=False,
-        remove_terminal_escapes=False,
-        fix_latin_ligatures=False,
-        fix_character_width=False,
-        uncurl_quotes=False,
-        fix_line_breaks=False,
-        fix_surrogates=False,
-        remove_control_chars=False,
-        normalization=None,
-        explain=False,
-    )
     edits: list[Edit] = []
     for line in _LINE.finditer(text):
         if not line.group().isascii():
-            edits += replaced(line.start(), line.group(), ftfy.fix_encoding(line.group(), config))
+            edits += replaced(line.start(), line.group(), ftfy.fix_encoding(line.group()))
     return edits
 
 
