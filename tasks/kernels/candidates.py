@@ -89,7 +89,7 @@ def _shared(
     seen: Hashes, seen_in: Int64s, stamp: int, wrap: int, values: Hashes, begin: int, end: int, needed: float
 ) -> int:
     """How many values of a set are in the marked one; -1 as soon as fewer than needed is certain."""
-    misses = np.int64(end - begin - needed) + 1
+    misses = np.int64(end - begin - needed)
     hits = 0
     for at in range(begin, end):
         slot = np.int64(values[at] & np.uint64(wrap))
