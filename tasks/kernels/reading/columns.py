@@ -111,14 +111,12 @@ class RowBuilder:
         """Turn a record into a row, or note why it is none."""
         raw = record.raw
         try:
-            canonical = orjson.dumps(record.value, option=orjson.OPT_SORT_KEYS)
+            canonical = _json(record.value, orjson.OPT_SORT_KEYS)
             raw = canonical if raw is None else raw
             draft = self._reader.read(record.value)
             meta = self._meta(record, draft)
         except NotReadable as error:
             self._refuse(record.line, error.reason, error.detail, raw or b"")
-        except (TypeError, RecursionError):
-            self._refuse(record.line, "nested_too_deep", "objects inside objects inside objects", raw or b"")
         else:
             row_id = xxhash.xxh3_64_hexdigest(self._prefix + canonical)
             has_more = len(record.value) > len(draft.used)
@@ -163,7 +161,7 @@ class RowBuilder:
             places = odd_places(meta)
             if places:
                 shape["odd"] = places
-        return orjson.dumps(meta).decode()
+        return _json(meta).decode()
 
     def _own_values(self, value: dict[str, Any]) -> tuple[Any, ...]:
         """Task, label, lang, split, weight, id and split as the record has it."""
@@ -175,7 +173,7 @@ class RowBuilder:
             _language(lang) or defaults.get("lang"),
             defaults.get("split") or _split(split),
             float(weight) if isinstance(weight, (int, float)) else 1.0,
-            None if own_id is None else orjson.dumps(own_id).decode(),
+            None if own_id is None else _json(own_id).decode(),
             _word(split),
         )
 
@@ -194,6 +192,14 @@ class RowBuilder:
         unread = sorted(self._unread, key=lambda one: one.line)
         lines = [(digest(self._source, one.digest), one.line, one.reason, one.detail, one.head) for one in unread]
         return pl.DataFrame(lines, schema=UNREAD_SCHEMA, orient="row")
+
+
+def _json(value: Any, option: int = 0) -> bytes:
+    """JSON of a value that was read from JSON; all that can be wrong with it is its depth."""
+    try:
+        return orjson.dumps(value, option=option)
+    except TypeError as error:
+        raise NotReadable("nested_too_deep", "objects inside objects inside objects") from error
 
 
 def number_repeats(row_ids: pl.Series) -> pl.Series:

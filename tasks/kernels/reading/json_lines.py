@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from tasks.kernels.reading.encodings import LineDecoder
-from tasks.kernels.reading.records import Batch, NotReadable, Read, Unread, unread
+from tasks.kernels.reading.records import Batch, NotReadable, Read, Unread, no_cycle_search, unread
 from tasks.kernels.reading.streams import Lines
 from tasks.kernels.records.odd import json_safe
 
@@ -26,7 +26,9 @@ def read_json_lines(blocks: Iterator[Lines | Unread], decoder: LineDecoder, limi
         if isinstance(block, Unread):
             yield Batch(unread=[block])
         else:
-            yield parse_block(block, decoder, limit)
+            with no_cycle_search():
+                batch = parse_block(block, decoder, limit)
+            yield batch
 
 
 def parse_block(block: Lines, decoder: LineDecoder, limit: int) -> Batch:

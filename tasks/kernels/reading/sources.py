@@ -11,7 +11,7 @@ import polars as pl
 from tasks.kernels.reading.columns import RowBuilder
 from tasks.kernels.reading.files import read_file
 from tasks.kernels.reading.formats import LOOKED_AT, FormatReader, is_record, likeliest, unknown_format
-from tasks.kernels.reading.records import Batch
+from tasks.kernels.reading.records import Batch, no_cycle_search
 
 _MAX_RECORD_BYTES = 32_000_000
 
@@ -76,8 +76,9 @@ class SourceReader:
 
     def _frames(self, batch: Batch, reader: FormatReader) -> Frames:
         builder = RowBuilder(self._name, reader, self._fields, self._defaults)
-        for record in batch.records:
-            builder.add(record)
+        with no_cycle_search():
+            for record in batch.records:
+                builder.add(record)
         for unread in batch.unread:
             builder.refuse(unread)
         return Frames(builder.rows(), builder.unread())
