@@ -20,6 +20,8 @@ _LONGEST_CHARACTER = 4  # bytes in UTF-8, so at most as many tokens
 _TRAINED = "\x1b[1;32m"
 _CONTEXT = "\x1b[2m"
 _RESET = "\x1b[0m"
+# a row's own control characters (escape sequences among them) must not reach the terminal
+_CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | dict.fromkeys(range(127, 160), 0x2421)
 
 
 def preview_rows(tokens: pl.LazyFrame, tokenizer: Any, samples: int) -> list[dict[str, Any]]:
@@ -68,7 +70,10 @@ def pieces(input_ids: list[int], loss_mask: list[bool], tokenizer: Any) -> list[
 
 def render_terminal(rows: list[dict[str, Any]], colour: bool) -> str:
     """Rows for a terminal: learned text in colour, or between ⟦ and ⟧ without."""
-    return "\n\n".join(_title(row) + "\n" + "".join(_drawn(*p, colour) for p in row["pieces"]) for row in rows)
+    return "\n\n".join(
+        _title(row).translate(_CONTROLS) + "\n" + "".join(_drawn(text, mark, colour) for text, mark in row["pieces"])
+        for row in rows
+    )
 
 
 def render_html(rows: list[dict[str, Any]]) -> str:
@@ -144,7 +149,7 @@ def _title(row: dict[str, Any]) -> str:
 
 
 def _drawn(text: str, trained: bool, colour: bool) -> str:
-    text = text.replace("\x1b", "\u241b")  # a row's own escape sequences must not reach the terminal
+    text = text.translate(_CONTROLS)
     if colour:
         return f"{_TRAINED if trained else _CONTEXT}{text}{_RESET}"
     return f"⟦{text}⟧" if trained else text

@@ -1,0 +1,360 @@
+"""The report: nothing hostile or private gets onto the page, it loads nothing, and what it says is true."""
+
+import re
+import subprocess
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import report_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.artifact import Artifact, Store
+from tasks.execute import Workspace, examine, produce
+from tasks.ledger import Decision, Output, added_frame, quarantine_frame
+from tasks.report import charts, difference, examples, models, places, spread, story, text, training
+from tasks.report.counts import funnel, stage_counts
+from tasks.report.page import render
+from tasks.report.task import TEMPLATE, report
+
+TIMED = {"seconds": 1.5, "peak_rss_mb": 100.0, "created": "2026-01-02T03:04:05+00:00"}
+FEW = dict.fromkeys(("toxicity", "quality", "select", "split", "balance", "augment", "tokenize", "train"))
+FEW |= dict.fromkeys(("dedupe", "distill", "compress", "evaluate"))
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements, attributes, ids, text outside of style."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words = ""
+        self._style = False
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements[tag] += 1
+        self._style = tag == "style"
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.words += "" if self._style else data
+
+    def handle_endtag(self, tag: str) -> None:
+        self._style = False
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, each, value in self.attributes if each == name]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Artifact]]:
+    """The page of a run with every stage."""
+    run, upstream = report_run.make_run(tmp_path_factory.mktemp("whole"), rows=600)
+    return _render(run, upstream), upstream
+
+
+@pytest.fixture(scope="module")
+def page(whole: tuple[str, dict[str, Artifact]]) -> Page:
+    return Page(whole[0])
+
+
+def test_data_can_bring_no_element_into_the_page(page: Page) -> None:
+    assert not {"script", "img", "iframe", "object"} & set(page.elements)
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert page.words.count("<script>alert('x')</script>") > 5, "hostile text is shown as text"
+
+
+def test_the_page_loads_nothing(whole: tuple[str, dict[str, Artifact]], page: Page) -> None:
+    loads = [value for name in ("src", "href", "xlink:href", "srcset", "data", "action") for value in page.values(name)]
+    assert all(value.startswith(("#", "data:")) for value in loads)
+    assert not re.search(r"@import|url\((?!#)", whole[0])
+    policy = next(value for value in page.values("content") if "default-src" in value)
+    assert policy.startswith("default-src 'none'")
+    assert "script-src" not in policy
+
+
+def test_planted_personal_data_and_paths_are_not_shown(whole: tuple[str, dict[str, Artifact]], page: Page) -> None:
+    for planted in report_run.PLANTED:
+        assert planted not in whole[0]
+        assert planted not in page.words
+        assert planted[5:-5] not in page.words
+    assert "[EMAIL]" in page.words
+    assert "/home/somebody" not in whole[0]
+    assert not any(str(artifact.path.parents[2]) in whole[0] for artifact in whole[1].values())
+
+
+def test_personal_data_in_title_rules_and_model_answers_is_masked(tmp_path: Path) -> None:
+    mail = report_run.PLANTED[0]
+
+    def quarantined(given: object) -> Decision:
+        decision = report_run.ingest(30)
+        line = {"row_id": "f" * 16, "source": mail, "reason": f"bad_{mail}", "detail": f"no answer, {mail}"}
+        return replace(decision, quarantined=quarantine_frame([line]))
+
+    def answers(given: object) -> Output:
+        out = report_run.evaluate(given)  # type: ignore[arg-type]
+        path = given.out / "predictions.parquet"  # type: ignore[attr-defined]
+        pl.read_parquet(path).with_columns(prediction=pl.lit(f"Ask {mail}")).write_parquet(path)
+        return out
+
+    run, upstream = report_run.make_run(
+        tmp_path, 200, {"ingest": quarantined, "evaluate": answers}, report={"title": f"For {mail}"}
+    )
+    found = _render(run, upstream)
+    assert mail not in Page(found).words
+    assert "Ask [EMAIL]" in found
+
+
+def test_equal_artifacts_give_an_equal_page_wherever_they_are(tmp_path: Path) -> None:
+    pages = []
+    for place in ("here", "there"):
+        run, upstream = report_run.make_run(tmp_path / place, rows=150)
+        pages.append(_render(run, {name: _timeless(artifact) for name, artifact in upstream.items()}))
+    assert pages[0] == pages[1]
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(whole: tuple[str, dict[str, Artifact]], page: Page) -> None:
+    ids = page.values("id")
+    assert [name for name, n in Counter(ids).items() if n > 1] == []
+    wanted = {value[1:] for value in page.values("href") if value.startswith("#")}
+    wanted |= set(re.findall(r"url\(#([^)]+)\)", whole[0]))
+    assert wanted <= set(ids)
+
+
+def test_charts_take_their_colours_from_the_page_and_have_titles(whole: tuple[str, dict[str, Artifact]]) -> None:
+    drawn = re.findall(r'<svg class="chart".*?</svg>', whole[0], re.DOTALL)
+    assert len(drawn) > 10
+    for each in drawn:
+        colours = {c for c in re.findall(r'(?:fill|stroke)="([^"]+)"', each) if c not in ("none", "transparent")}
+        assert all(colour.startswith(("var(--", "url(#")) for colour in colours), colours
+        assert re.search(r'role="img".*?<title>[^<]+</title>', each)
+
+
+def test_every_rule_of_every_stage_stands_on_the_page_with_its_rows(
+    whole: tuple[str, dict[str, Artifact]], page: Page
+) -> None:
+    shown = " ".join(page.words.split())
+    for artifact in whole[1].values():
+        rows = artifact.manifest["rows"]
+        for rule, n in (rows["removed"] | rows["added"] | rows["quarantined"] | rows["changed"]).items():
+            assert re.search(rf"{rule.replace('_', ' ')}\W*{n}\b", shown), (artifact.stage, rule)
+
+
+def test_duplicates_stand_beside_the_row_that_is_kept(whole: tuple[str, dict[str, Artifact]]) -> None:
+    stages = {stage.stage: stage for stage in examples.stage_examples(whole[1], 3)}
+    near = next(rule for rule in stages["dedupe"].rules if rule.rule == "near pair")
+    kept = dict(whole[1]["dedupe"].ledger("removed").select("row_id", "kept_row_id").collect().iter_rows())
+    assert near.opened
+    for example in near.examples:
+        removed, stays = example.sides
+        assert kept[removed.row_id] == stays.row_id
+        assert any(differs for _, pieces in removed.turns + stays.turns for differs, _ in pieces)
+    assert stages["toxicity"].harmful
+
+
+def test_a_run_of_two_stages_has_a_page(tmp_path: Path) -> None:
+    run, upstream = report_run.make_run(tmp_path, rows=40, **FEW)
+    found = Page(_render(run, upstream))
+    assert set(upstream) == {"ingest", "clean"}
+    assert "40 are left" in " ".join(found.words.split())
+    assert not {"models", "tokens", "training", "scores"} & set(found.values("id"))
+
+
+def test_a_run_that_removes_nothing_has_a_page(tmp_path: Path) -> None:
+    rows = report_run.ingest(12).assigned
+
+    def keep(given: object) -> Decision:
+        return Decision()
+
+    quiet = dict.fromkeys(("clean", "dedupe", "toxicity", "quality", "select", "split", "balance", "augment"), keep)
+    sections = {"train": None, "distill": None, "compress": None, "evaluate": None, "tokenize": None}
+    run, upstream = report_run.make_run(
+        tmp_path, stages={"ingest": lambda given: Decision(assigned=rows), **quiet}, **sections
+    )
+    assert "No row was left out." in " ".join(Page(_render(run, upstream)).words.split())
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_run_of_no_row_or_one_has_a_page(tmp_path: Path, rows: int) -> None:
+    frame = report_run.ingest(rows).assigned if rows else added_frame()
+    ingest = {"ingest": lambda given: Decision(assigned=frame)}
+    run, upstream = report_run.make_run(tmp_path, stages=ingest, **FEW)
+    words = Page(_render(run, upstream)).words
+    assert ("No row was read." in words) == (rows == 0)
+
+
+def test_the_stage_publishes_one_small_file_and_is_cached_then(tmp_path: Path) -> None:
+    run, upstream = report_run.make_run(tmp_path, rows=60, tokenize=None, train=None, distill=None, compress=None)
+    work = Workspace(run, tmp_path, Store(tmp_path), dict(upstream))
+    artifact = produce(report, examine(report, work), work)
+    size = (artifact.path / "report.html").stat().st_size
+    assert artifact.manifest["metrics"]["size_kb"] == pytest.approx(size / 1024, abs=0.1)
+    assert size < 3_000_000
+    assert examine(report, work).verdict == "cached"
+
+
+def test_a_moved_file_changes_nothing_and_another_model_does(tmp_path: Path) -> None:
+    def key(**sections: object) -> dict[str, str]:
+        run = report_run.config(**sections)
+        assert report.references is not None
+        assert run.report is not None
+        return report.references(run.report, run, tmp_path)
+
+    here, there = ({"sources": [{"name": "a", "path": f"/{place}/x.jsonl"}]} for place in ("here", "there"))
+    assert key(ingest=here) == key(ingest=there)
+    assert key(model="some/model") != key(model="another/model")
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("asset:python-stdlib", "asset:python-stdlib"),
+        ("org/model", "org/model"),
+        ("/srv/secret/model", places.LOCAL),
+        ("C:\\models\\mine", places.LOCAL),
+        ("../mine.jsonl", places.LOCAL),
+        ("https://user:hunter2@host.example/data.jsonl?token=abc", "https://host.example/data.jsonl"),
+    ],
+)
+def test_places_tell_names_and_no_paths_or_passwords(place: str, shown: str) -> None:
+    assert places.shown_place(place) == shown
+
+
+@pytest.mark.parametrize("before", range(380, 425, 3))
+def test_text_is_masked_before_it_is_cut(before: int) -> None:
+    mail = report_run.PLANTED[0]
+    shown = text.shown("word " * (before // 5) + "x" * (before % 5) + f" {mail} " + "word " * 90)
+    assert "mary" not in shown
+    assert len(shown) <= text.LIMIT + 2
+
+
+def test_text_keeps_the_page_s_direction_and_draws_controls() -> None:
+    assert text.shown("a\u202eb\x00c\td\r\n") == "ab\u2400c\td"
+
+
+def test_a_verdict_needs_an_interval_without_zero() -> None:
+    def verdict(metric: str, low: float, high: float) -> str:
+        line = {f"{metric}_diff": (low + high) / 2, f"{metric}_diff_low": low, f"{metric}_diff_high": high, metric: 1.0}
+        base = {"test_set": "t", "model": "base", metric: 2.0}
+        return models.findings([base, {"test_set": "t", "model": "tuned", **line}])[0].verdict
+
+    assert verdict("loss", -0.9, -0.1) == "better"
+    assert verdict("loss", 0.1, 0.9) == "worse"
+    assert verdict("rouge_l", 0.1, 0.9) == "better"
+    assert verdict("rouge_l", -0.9, -0.1) == "worse"
+    assert verdict("loss", -0.1, 0.9) == verdict("rouge_l", -0.9, 0.1) == "unclear"
+
+
+def test_answers_are_spread_from_the_largest_gain_to_the_largest_loss(whole: tuple[str, dict[str, Artifact]]) -> None:
+    scores = pl.read_parquet(whole[1]["evaluate"].path / "predictions.parquet")
+    gains = scores.filter(pl.col("model") == "tuned").with_columns(gain=pl.col("rouge_l") - 0.1)
+    for test_set, questions in models.sample_answers(whole[1], whole[1]["augment"], 3).items():
+        ranked = gains.filter(pl.col("test_set") == test_set).sort("gain", descending=True)["row_id"].to_list()
+        assert [question.row_id for question in questions][:: len(questions) - 1] == [ranked[0], ranked[-1]]
+        assert all([answer.model for answer in each.answers] == ["base", "tuned", "distilled"] for each in questions)
+
+
+def test_the_funnel_is_as_wide_as_its_rows(whole: tuple[str, dict[str, Artifact]]) -> None:
+    stages = stage_counts({name: artifact.manifest for name, artifact in whole[1].items()})
+    bands = funnel(stages)
+    assert all(stage.balanced for stage in stages)
+    for band, following in pairwise(bands):
+        assert band.out == pytest.approx(following.kept + following.removed + following.quarantined)
+    assert max(band.out + band.removed + band.quarantined for band in bands) == pytest.approx(100)
+
+
+def test_a_stage_whose_rows_do_not_add_up_is_named(tmp_path: Path) -> None:
+    run, upstream = report_run.make_run(tmp_path, rows=20, **FEW)
+    manifest = upstream["clean"].manifest
+    upstream["clean"] = replace(upstream["clean"], manifest=manifest | {"rows": manifest["rows"] | {"out": 19}})
+    assert "Rows do not add up in clean" in _render(run, upstream)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '{"loss": 1}', '[{"step": 1, "loss": NaN}]'])
+def test_a_history_in_another_form_draws_nothing(tmp_path: Path, content: str) -> None:
+    (tmp_path / "history.json").write_text(content)
+    assert training.loss_charts({"train": Artifact(tmp_path, {"stage": "train"})}) == []
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_a_difference_keeps_both_texts_and_marks_nothing_where_they_agree(left: str, right: str) -> None:
+    mine, theirs = difference.difference(left, right)
+    assert ("".join(t for _, t in mine), "".join(t for _, t in theirs)) == (left, right)
+    same = ("".join(t for differs, t in side if not differs) for side in (mine, theirs))
+    assert len(set(same)) == 1
+    assert not any(differs for side in difference.difference(left, left) for differs, _ in side)
+
+
+@given(st.integers(0, 3000), st.integers(0, 3000))
+def test_a_difference_far_down_a_long_text_stays_in_sight(before: int, after: int) -> None:
+    pieces = [(False, "a" * before), (True, "HERE"), (False, "b" * after)]
+    short = difference.condensed(pieces, 420)
+    assert (True, "HERE") in short
+    assert sum(len(t) for _, t in short) <= 430
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.booleans(), st.floats(0.5, 1e6))
+def test_every_value_is_in_a_bin_and_the_threshold_on_the_axis(values: list[float], log: bool, bound: float) -> None:
+    drawn = spread.bins({"kept": np.array(values)}, log, bound, bound)
+    assert sum(drawn.counts["kept"]) == len(values)
+    assert drawn.edges[0] <= bound * (1 + 1e-5) or log
+    assert drawn.edges[-1] >= bound * (1 - 1e-5)
+    assert drawn.edges == sorted(drawn.edges)
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(0, 99), max_size=30))
+def test_shares_of_a_mixture_add_up(before: dict[str, int]) -> None:
+    groups = spread.shifted(before, {name: n for name, n in before.items() if n % 2})
+    assert len(groups) <= spread.GROUPS + 1
+    for place, counts in ((1, before.values()), (2, [n for n in before.values() if n % 2])):
+        assert sum(group[place] for group in groups) == pytest.approx(1.0 if sum(counts) else 0.0)
+
+
+def test_hostile_names_stay_text_in_a_chart() -> None:
+    drawn = charts.shift(
+        "x", report_run.HOSTILE, report_run.HOSTILE, [(report_run.HOSTILE, 0.2, 0.4), ("中文", 0.8, 0.6)]
+    )
+    assert not {"script", "img"} & set(Page(drawn.svg).elements)
+    assert "中文" in drawn.svg
+
+
+def test_the_story_counts_what_the_stages_counted() -> None:
+    rows = {"in": 10, "out": 6, "removed": {"exact": 3}, "changed": {}, "added": {}, "quarantined": {"bad": 1}}
+    stages = stage_counts({"dedupe": {"rows": rows}})
+    facts = {"tokenize": {"rows_by_split": {"train": 4, "test": 2}}}
+    said = story.rows_sentence(stages, facts)
+    assert said == "Of 10 rows read, 4 are there to learn from (40 %). 2 more are held out for validation and test."
+    assert story.losses_sentence(stages).startswith("4 repeated another row.")
+
+
+@pytest.mark.browser
+def test_nothing_overflows_on_a_phone(whole: tuple[str, dict[str, Artifact]], chromium: str, tmp_path: Path) -> None:
+    frame = tmp_path / "phone.html"
+    source = whole[0].replace("<details>", "<details open>").replace("&", "&amp;").replace('"', "&quot;")
+    frame.write_text(
+        f'<iframe id="p" style="width:390px;height:800px;border:0" srcdoc="{source}"></iframe><script>'
+        "onload = () => { const e = p.contentDocument.documentElement;"
+        " document.title = e.scrollWidth + ' of ' + e.clientWidth }</script>"
+    )
+    flags = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync", "hide-scrollbars"]
+    flags += ["disable-background-networking", "disable-component-update", f"user-data-dir={tmp_path / 'profile'}"]
+    command = [chromium, *(f"--{flag}" for flag in flags), "--virtual-time-budget=3000", "--dump-dom", frame.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert "<title>390 of 390</title>" in dom
+
+
+def _render(run: object, upstream: dict[str, Artifact]) -> str:
+    return render(run.report, upstream, places.shown_places(run), "", TEMPLATE)  # type: ignore[attr-defined, arg-type]
+
+
+def _timeless(artifact: Artifact) -> Artifact:
+    return replace(artifact, manifest=artifact.manifest | TIMED)
