@@ -113,7 +113,7 @@ class Dedupe(Section):
         "report", description="rows with the same prompt and another answer"
     )
     priority: Literal["source_order", "longest", "source_priority"] = Field(
-        "source_order", description="which row of two is kept"
+        "source_order", description="which row of two is kept (one of a given test or validation split before any)"
     )
 
 

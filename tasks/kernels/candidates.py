@@ -2,7 +2,7 @@
 
 The table of chains is open addressed: a slot holds key << 32 | link + 1, where link = row * bands + band is the
 newest row of the chain, and `before[link]` is the next older link + 1. A key has 32 bits; two bands that share one by
-chance cost a look at a row that is no candidate, never a wrong match.
+chance cost a look at a row that is no candidate, never a wrong match. All in one file, as `compiled.py` asks.
 """
 
 import math

@@ -2,8 +2,8 @@
 
 numba keeps it beside the source, or in `NUMBA_CACHE_DIR`, or in the user's cache folder; where none of them can be
 written (a read-only install without a home) the kernel is compiled anew in each process instead of failing. numba
-notices a change of the file that a kernel stands in, but not of other files: a kernel may only call kernels of its own
-module.
+notices a change of the file that a kernel stands in, but not of other files: a kernel may only call kernels, and read
+constants, of its own module.
 """
 
 from collections.abc import Callable

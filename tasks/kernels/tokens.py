@@ -11,12 +11,17 @@ import numpy.typing as npt
 from numba.extending import intrinsic
 
 from tasks.kernels.compiled import compiled
-from tasks.kernels.unicode import ALONE, LIMIT, SPACE, SUSPECT, WORD
 
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 Points = npt.NDArray[np.int32]
+
+LIMIT = 0x40000  # code points from here on are no word, and never change; `unicode.py` has the tables of those below
+WORD = 1  # `\w`: alphanumeric or underscore
+ALONE = 2  # a Han, Kana or Hangul word character: a token by itself
+SPACE = 4
+SUSPECT = 8  # may change under NFC, by itself or beside a neighbour
 
 _PRIMES = (0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5)
 _P1, _P2, _P3, _P4, _P5 = (np.uint64(prime) for prime in _PRIMES)

@@ -11,11 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-LIMIT = 0x40000
-WORD = 1  # `\w`: alphanumeric or underscore
-ALONE = 2  # a Han, Kana or Hangul word character: a token by itself
-SPACE = 4
-SUSPECT = 8  # may change under NFC, by itself or beside a neighbour
+from tasks.kernels.tokens import ALONE, LIMIT, SPACE, SUSPECT, WORD
+
 _ONE_BY_ONE = (  # blocks of Han, Kana and Hangul
     (0x1100, 0x11FF),
     (0x2E80, 0x2FDF),
