@@ -122,6 +122,7 @@ def test_each_method_changes_about_the_share_it_is_given(methods: dict[str, Meth
     variants = [vary_text(text, methods[name], 0.15, random.Random(seed)).split() for seed in range(20)]
     assert sum(varied != words for varied in variants) >= 15  # two swaps of one pair change nothing
     for varied in variants:
+        assert all(word.islower() for word in varied)
         assert sum(word not in varied for word in words) <= 2
         assert len(words) - len(varied) == (2 if name == "delete" else 0)
 

@@ -62,7 +62,7 @@ class NlpAug:
         setattr(self._augmenter, f"{self._bounds}_max", wanted)
         with drawing_from(draw.getrandbits(32)):
             changed = self._augmenter.augment(run)
-        return str(changed[0]) if changed else run
+        return str(changed[0]).lower() if changed else run  # nlpaug takes a run's first word for a sentence's
 
 
 class Chinese:

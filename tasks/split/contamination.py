@@ -7,7 +7,8 @@ alone gives nothing away as long as the answers differ. A part of at most n toke
 
 Boilerplate is left out of both sides: an n-gram that more than `_BOILERPLATE` groups of rows share is a template, not a
 leak (Brown et al. 2020, appendix C, also pass over n-grams that are frequent in the training text). Groups are counted,
-not rows, so a leaked item does not become boilerplate by standing in train many times.
+not rows, so a leaked item does not become boilerplate by standing in train many times. Where boilerplate meets what
+is a row's own, a few n-grams are half of each; so a handful of shared n-grams counts only if it is the whole part.
 """
 
 import numpy as np
@@ -18,6 +19,7 @@ from tasks.kernels.text import shingle_hashes
 _BOILERPLATE = 10  # groups of rows that may share an n-gram
 _MIN_GRAMS = 4  # n-grams of a part, boilerplate apart, from which it is judged
 _BLOCK = 20_000  # rows whose n-grams are in memory at once
+_MANY, _WHOLE = 12, 0.9  # shared n-grams that are no chance; with fewer, the share from which a part counts as whole
 _PARTS = ("prompt", "answer")
 
 
@@ -28,7 +30,7 @@ def leaks(tests: pl.DataFrame, rows: pl.DataFrame, ngram: int, max_overlap: floa
         tests: `row_id`, `group`, `prompt` (questions alone) and `answer` of the test rows.
         rows: `row_id`, `group` and `whole` of the rows to be judged.
         ngram: tokens in a run.
-        max_overlap: containment from which a part counts as given away.
+        max_overlap: containment from which a part counts as given away; where fewer than 12 n-grams are shared, 0.9.
 
     Returns:
         `row_id`, `kept_row_id` (the test row it holds most of; of several the one with the smallest id) and `value`
@@ -45,7 +47,7 @@ def leaks(tests: pl.DataFrame, rows: pl.DataFrame, ngram: int, max_overlap: floa
         .agg(pl.len().alias("shared"))
         .join(sizes, on=["test", "part"])
         .with_columns((pl.col("shared") / pl.col("size")).alias("overlap"))
-        .filter(pl.col("overlap") >= max_overlap)
+        .filter((pl.col("overlap") >= max_overlap) & ((pl.col("shared") >= _MANY) | (pl.col("overlap") >= _WHOLE)))
         .group_by("row", "test")
         .agg(pl.len().alias("reached"), pl.col("overlap").min().alias("value"))
         .join(judged, on="test")
