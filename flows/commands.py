@@ -146,16 +146,23 @@ def show_report(run_id: str | None, data_dir: str | None, *, as_json: bool) -> N
 
 
 def evaluate_file(model: str, data: Path, overrides: list[str], data_dir: str | None, *, as_json: bool) -> None:
-    """Measure one model on one file, outside any run."""
-    from flows.measure import measure
+    """Measure one model on one file, outside any run; `--set evaluate.…` changes how."""
+    from tasks.kernels.models import check_model
 
-    folder = data_folder(data_dir)
-    metrics = measure(model, data, overrides, folder)
+    sources = f"ingest.sources=[{{path: {json.dumps(str(data))}}}]"
+    config = load_config("default", (sources, "evaluate={}", *overrides)).evaluate
+    if config is None:
+        raise ConfigError("evaluate is null", place="--set evaluate", cure="leave that override out")
+    check_model(model, "causal", place="MODEL")
+    from tasks.evaluate.standalone import evaluate_model
+    from tasks.kernels.reading.rows_of_file import read_rows
+
+    metrics = evaluate_model(model, read_rows(data.absolute()), config, data_folder(data_dir)).metrics
     if as_json:
-        print(json.dumps({"model": model, "data": str(data), "metrics": metrics}, ensure_ascii=False))
+        print(json.dumps({"model": model, "data": str(data), "metrics": dict(metrics)}, ensure_ascii=False))
         return
     for name, value in sorted(metrics.items()):
-        print(f"{name:32} {value:10.4f}")
+        print(f"{name:40} {value:12.4f}")
 
 
 def print_config(name: str, overrides: list[str], *, schema: bool) -> None:

@@ -10,6 +10,7 @@ from flows.commands import stage_artifact
 from pipeline_config.errors import ConfigError
 from pipeline_config.schema import DATA_STAGES
 from tasks.artifact import Artifact
+from tasks.kernels.pii import mask
 from tasks.key import data_folder
 from tasks.runs import RunRecord, read_run
 
@@ -158,7 +159,8 @@ def _one(frame: pl.LazyFrame, row_id: str) -> dict[str, Any] | None:
 
 
 def _text_of(row: dict[str, Any]) -> str:
-    return " | ".join(f"{m['role']}: {_short(m['content'] or '')}" for m in row["messages"] or [])
+    """The row's turns, personal data masked: rows of `ingest` still hold it."""
+    return " | ".join(f"{m['role']}: {_short(mask(m['content'] or ''))}" for m in row["messages"] or [])
 
 
 def _short(text: str) -> str:

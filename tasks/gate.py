@@ -134,7 +134,7 @@ def _fact_bounds(stage: str, facts: Mapping[str, Any]) -> list[Bound]:
         ("row_id_duplicates", "row ids that stand twice", "this is a defect of the stage, please report it"),
         ("null_row_ids", "rows without an id", "this is a defect of the stage, please report it"),
         ("leakage", "near-duplicates across splits", "lower split.near_threshold"),
-        ("duplicates_left", "verified duplicates left", "raise dedupe.recall"),
+        ("duplicates_left", "removed rows whose duplicate is not kept", "this is a defect of dedupe, please report it"),
     )
     bounds = [Bound(words, float(facts[name]), 0, 0, cure) for name, words, cure in wanted if name in facts]
     if stage == "tokenize" and "trained_tokens" in facts:
