@@ -12,13 +12,16 @@ import numpy as np
 import polars as pl
 import pytest
 import report_run
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline_config.fields import key_values
+from pipeline_config.schema import STAGES, Config
 from tasks.artifact import Artifact, Store
 from tasks.execute import Workspace, examine, produce
 from tasks.ledger import Decision, Output, added_frame, quarantine_frame
-from tasks.report import charts, difference, examples, models, places, spread, story, text, training
+from tasks.report import charts, difference, examples, models, places, recipe, spread, story, text, training
 from tasks.report.counts import funnel, stage_counts
 from tasks.report.page import render
 from tasks.report.task import TEMPLATE, report
@@ -228,6 +231,20 @@ def test_places_tell_names_and_no_paths_or_passwords(place: str, shown: str) -> 
     assert places.shown_place(place) == shown
 
 
+def test_the_configuration_shown_loads_and_gives_the_same_settings(tmp_path: Path) -> None:
+    sections = {"select": {"seed_set": "/home/somebody/seed.jsonl", "keep": 40}, "toxicity": {"chinese": None}}
+    run, upstream = report_run.make_run(tmp_path, rows=80, train=None, distill=None, compress=None, **sections)
+    manifests = {name: artifact.manifest for name, artifact in upstream.items()}
+    shown = recipe.configuration(manifests, places.shown_places(run), "again")
+    assert "/home" not in shown
+    again = Config.model_validate(yaml.safe_load(shown))
+    for name, manifest in manifests.items():
+        section = again.section(name)
+        assert section is not None
+        assert key_values(section) | {"seed": again.stage_seed(name)} == manifest["config"], name
+    assert [name for name in STAGES if again.section(name) is None] == ["train", "distill", "compress"]
+
+
 @pytest.mark.parametrize("before", range(380, 425, 3))
 def test_text_is_masked_before_it_is_cut(before: int) -> None:
     mail = report_run.PLANTED[0]
@@ -333,7 +350,7 @@ def test_the_story_counts_what_the_stages_counted() -> None:
     facts = {"tokenize": {"rows_by_split": {"train": 4, "test": 2}}}
     said = story.rows_sentence(stages, facts)
     assert said == "Of 10 rows read, 4 are there to learn from (40 %). 2 more are held out for validation and test."
-    assert story.losses_sentence(stages).startswith("4 repeated another row.")
+    assert story.losses_sentence(stages).startswith("Left out: 4 that repeat another.")
 
 
 @pytest.mark.browser

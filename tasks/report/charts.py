@@ -141,7 +141,13 @@ def curves(
             point=False if place == 0 and len(points) > 1 else alt.OverlayMarkDef(filled=True, size=45),
         )
         colour = _colours(names, [CHAFF, ACCENT, INK])
-        layers.append(marks.encode(x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=6)), y=y, color=colour))
+        layers.append(
+            marks.encode(
+                x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=6, tickMinStep=1, format="d")),
+                y=y,
+                color=colour,
+            )
+        )
     return _drawn(name, title, note, alt.layer(*layers).properties(width=WIDTH, height=200))
 
 

@@ -50,10 +50,12 @@ def condensed(pieces: Marked, limit: int) -> Marked:
 
 
 def _context(text: str, first: bool, last: bool) -> str:
-    head, tail = (0 if first else _AROUND), (0 if last else _AROUND)
-    if len(text) <= head + tail + len(ELLIPSIS):
+    """The ends of an unchanged stretch that are next to a difference, cut between words where there are spaces."""
+    head, tail = ("" if first else text[:_AROUND]), ("" if last else text[-_AROUND:])
+    if len(text) <= 2 * _AROUND + len(ELLIPSIS):
         return text
-    return text[:head].rstrip() + ELLIPSIS + text[len(text) - tail :].lstrip()
+    head, tail = head.rsplit(" ", 1)[0], tail.split(" ", 1)[-1]
+    return f"{head.rstrip()}{ELLIPSIS if head else ELLIPSIS.lstrip()}{tail.lstrip()}"
 
 
 def _cut_end(text: str, limit: int) -> str:

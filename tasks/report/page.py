@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline_config.model_schema import Report
 from tasks.key import row_artifact
 from tasks.report import models, recipe, spread, story, text, training
-from tasks.report.counts import funnel, stage_counts
+from tasks.report.counts import funnel, stage_counts, total
 from tasks.report.examples import stage_examples
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _environment(template: Path) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": text.number, "width": lambda value: f"{value:.2f}"}
+    environment.filters |= {"number": text.number, "total": total, "width": lambda value: f"{value:.2f}"}
     environment.tests |= {"codelike": text.codelike}
     environment.globals |= {
         "share": text.share,

@@ -8,12 +8,37 @@ from pipeline_config.schema import Config
 LOCAL = "(a local path)"
 
 
+_FIELDS = (
+    ("tokenize", "model"),
+    ("tokenize", "chat_template"),
+    ("train", "model"),
+    ("select", "seed_set"),
+    ("select", "encoder"),
+    ("evaluate", "encoder"),
+)  # settings that stand in no key, since what they point to does
+
+
 def shown_places(run: Config) -> dict[str, Any]:
-    """The model and each source by name; a local path is only said to be one, so that a moved file changes nothing."""
-    return {
-        "model": shown_place((run.train.model if run.train else None) or run.model),
-        "sources": {source.name: shown_place(source.path or source.dataset or "") for source in run.ingest.sources},
+    """Where things come from, in the form of the configuration; a local path is only said to be one, so that a moved
+    file changes nothing.
+
+    Returns:
+        `model`, `sources` (name → `path` or `dataset`), and the sections that name a place of their own.
+    """
+    found: dict[str, Any] = {
+        "model": shown_place(run.model),
+        "sources": {
+            source.name: {"path": shown_place(source.path)}
+            if source.path is not None
+            else {"dataset": shown_place(source.dataset or "")}
+            for source in run.ingest.sources
+        },
     }
+    for section, field in _FIELDS:
+        place = getattr(run.section(section), field, None)
+        if place is not None:
+            found.setdefault(section, {})[field] = shown_place(place)
+    return found
 
 
 def shown_place(place: str) -> str:

@@ -11,24 +11,36 @@ _LONGEST = 300  # characters of a value
 
 
 def configuration(manifests: Mapping[str, Mapping[str, Any]], places: Mapping[str, Any], title: str) -> str:
-    """What shaped the outputs, as YAML: each stage's section as its manifest holds it.
+    """What shaped the outputs, as YAML that loads: each stage's section as its manifest holds it, places put in.
 
     Settings that shape no output (batch sizes, worker counts, bounds of gates) are in no manifest, so they are not
     shown either: a page that is found in the cache would tell old ones.
     """
     import yaml
 
+    seeds = {manifest["config"].get("seed", 0) for manifest in manifests.values()}
     sections: dict[str, Any] = {"model": places["model"]}
+    if len(seeds) == 1:
+        sections |= {"seed": seeds.pop()}
     for stage in STAGES[:-1]:
-        sections[stage] = dict(manifests[stage]["config"]) if stage in manifests else None
+        sections[stage] = None
+        if stage in manifests:
+            settings = manifests[stage]["config"].items()
+            own = {name: value for name, value in settings if name != "seed" or "seed" not in sections}
+            sections[stage] = own | places.get(stage, {})
     if "ingest" in manifests:
-        sections["ingest"]["sources"] = [
-            {"path": places["sources"].get(source["name"], LOCAL)} | source
-            for source in sections["ingest"].get("sources", [])
-        ]
+        sources = sections["ingest"].get("sources", [])
+        sections["ingest"]["sources"] = [_source(source, places["sources"]) for source in sources]
     sections["report"] = {"title": title}
     text: str = yaml.safe_dump(_shown(sections), sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+def _source(source: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and place first; what was not set is left out."""
+    place: dict[str, Any] = places.get(source["name"], {"path": LOCAL})
+    settings = {name: value for name, value in source.items() if value not in (None, {})}
+    return {"name": source["name"], **place, **settings}
 
 
 def identities(manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:

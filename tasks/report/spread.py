@@ -143,7 +143,8 @@ def _score_chart(artifact: "Artifact", column: str) -> Chart | None:
 
 def _likeness_chart(artifact: "Artifact") -> Chart | None:
     title, unit = LIKENESS[artifact.stage]
-    lines = artifact.ledger("removed").filter(pl.col("kept_row_id").is_not_null() & pl.col("value").is_not_null())
+    near = pl.col("kept_row_id").is_not_null() & pl.col("value").is_not_null() & (pl.col("threshold") < 1)
+    lines = artifact.ledger("removed").filter(near)
     frame = lines.select("value", "threshold").collect()
     if frame.height < 2:
         return None

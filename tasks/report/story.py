@@ -7,17 +7,17 @@ from tasks.report.counts import StageCounts, total
 from tasks.report.models import Finding
 from tasks.report.text import number, share
 
-_DOING = {
-    "ingest": "could not be read",
-    "clean": "could not be cleaned",
-    "dedupe": "repeated another row",
-    "toxicity": "were harmful",
-    "quality": "were of low quality",
-    "select": "were too far from the target domain",
-    "split": "would have given away a test row",
-    "balance": "were beyond their group's share",
-    "augment": "were left out in augmenting",
-    "tokenize": "could not be learned from",
+_REASONS = {
+    "ingest": "that could not be read",
+    "clean": "that could not be cleaned",
+    "dedupe": "that repeat another",
+    "toxicity": "that are harmful",
+    "quality": "of low quality",
+    "select": "too far from the target domain",
+    "split": "that would have given away a test row",
+    "balance": "beyond their group's share",
+    "augment": "left out in augmenting",
+    "tokenize": "that can't be learned from",
 }
 METRICS = {"loss": "loss", "rouge_l": "ROUGE-L"}
 
@@ -55,11 +55,11 @@ def losses_sentence(stages: Sequence[StageCounts]) -> str:
     """Why rows left, the heaviest reasons first."""
     gone = sorted(((stage.gone, place, stage) for place, stage in enumerate(stages) if stage.gone), key=_heaviest)
     added = sum(total(stage.added) for stage in stages)
-    parts = [f"{number(n)} {_DOING.get(stage.name, f'left in {stage.name}')}" for n, _, stage in gone]
-    more = f" {number(added)} rows were added." if added else ""
+    parts = [f"{number(n)} {_REASONS.get(stage.name, f'in {stage.name}')}" for n, _, stage in gone]
+    more = f" {number(added)} {'row was' if added == 1 else 'rows were'} added." if added else ""
     if not parts:
         return f"No row was left out.{more}"
-    return f"{_listed(parts)}.{more} Each of them is in a ledger, with its rule."
+    return f"Left out: {_listed(parts)}.{more} Each of them is in a ledger, with its rule."
 
 
 def models_sentence(findings: Sequence[Finding]) -> str:

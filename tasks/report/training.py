@@ -32,7 +32,7 @@ def loss_charts(upstream: "Mapping[str, Artifact]") -> list[Chart]:
             name = "tuned" if stage == "train" else _model_name(path, root)
             series = {"training": _points(lines, "loss"), "validation": _points(lines, "eval_loss")}
             series = {each: points for each, points in series.items() if points}
-            if series:
+            if any(len(points) > 1 for points in series.values()):
                 note = "; ".join(f"{each} {_from_to(points)}" for each, points in series.items())
                 title = f"Loss of {shown(name, 40)}"
                 place = f"loss-{stage}-{len(found)}"
