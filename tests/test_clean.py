@@ -2,7 +2,8 @@
 
 import json
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import polars as pl
 import pytest
@@ -13,9 +14,11 @@ from polars.testing import assert_frame_equal
 from pipeline_config.data_schema import Clean, Pii
 from tasks.clean.decide import PASSES, TEXTS, decide
 from tasks.clean.row import DOCUMENT, Row, Rules, Texts
+from tasks.clean.task import clean
 from tasks.kernels.pii import find
 from tasks.kernels.rows import ROW_SCHEMA
 from tasks.ledger import Decision
+from tasks.stage import StageInput
 
 SCHEMA = {name: ROW_SCHEMA[name] for name in ("row_id", *TEXTS)}
 ROLES = ("user", "assistant")
@@ -121,6 +124,43 @@ def test_a_value_has_one_placeholder_in_the_whole_conversation() -> None:
 def test_another_conversation_counts_from_one_again() -> None:
     decision = cleaned(rows("ann@example.com", "bob@example.com"))
     assert contents(decision.assigned) == [["[EMAIL_1]"], ["[EMAIL_1]"]]
+
+
+CONTEXTS = [
+    "{}",
+    "联系{}，谢谢",
+    "(see {})",
+    "x = '{}'",
+    "<p>{}</p>",
+    "`{}`",
+    "```\nmail = {}\n```",
+    '{{"to": "{}"}}',
+    "| {} | b |",
+    "a\\n{}\\tb",
+]
+
+
+@pytest.mark.parametrize("column", ["messages", "rejected", "meta", "tools", "label", "task", "lang"])
+def test_no_canary_survives_in_any_column(column: str) -> None:
+    """Fifty addresses and numbers, each planted in every column and kind of surrounding."""
+    mails = [f"canary.{n}@host{n}.example.{top}" for n, top in enumerate(["com", "org", "cn", "co.uk", "dev"] * 5)]
+    numbers = [f"+1 202-555-{1000 + n}" for n in range(8)] + [f"1{3 + n % 7}{n}1234{5670 + n}" for n in range(9)]
+    numbers += [f"+44 20 7946 0{100 + n}" for n in range(4)] + [f"(303) 555-0{110 + n}" for n in range(4)]
+    canaries = mails + numbers
+    assert len(set(canaries)) == 50
+    texts = [CONTEXTS[n % len(CONTEXTS)].format(canary) for n, canary in enumerate(canaries)]
+    frame = rows(*texts) if column == "messages" else rows(*["plain"] * 50)
+    if column == "rejected":
+        frame = frame.with_columns(rejected=rows(*texts)["messages"])
+    elif column in ("meta", "tools"):
+        frame = frame.with_columns(pl.Series(column, [json.dumps({"note": text}) for text in texts]))
+    elif column != "messages":
+        frame = frame.with_columns(pl.Series(column, texts))
+    decision = cleaned(frame)
+    left = applied(frame, decision).write_json() + decision.changed.write_json() + decision.removed.write_json()
+    assert [canary for canary in canaries if canary in left] == []
+    assert decision.removed.is_empty()
+    assert applied(frame, decision).height == 50
 
 
 def test_numbers_that_stand_in_the_text_are_not_given_again() -> None:
@@ -258,6 +298,15 @@ def test_facts_and_metrics_count_what_happened() -> None:
         "<b>x</b> bob@example.com ann@example.com" + "clean" + "trailing  "
     )
     assert decision.metrics["characters_after"] == len("x [EMAIL_1] [EMAIL_2]" + "clean" + "trailing")
+
+
+def test_the_stage_reads_its_rows_lazily() -> None:
+    frame = rows("a  ", "b", "bob@example.com").with_columns(score_x=pl.lit(1.0))
+    given = StageInput(Clean(), cast(Any, None), 0, frame.lazy(), None, {}, Path(), Path(), Path())
+    decision = clean.run(given)
+    assert isinstance(decision, Decision)
+    assert_frame_equal(decision.assigned, cleaned(frame).assigned)
+    assert_frame_equal(decision.changed, cleaned(frame).changed)
 
 
 def test_where_batches_end_makes_no_difference() -> None:

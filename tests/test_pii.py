@@ -61,6 +61,7 @@ POSITIVE: list[tuple[str, list[tuple[str, str]]]] = [
     ("password=hunter2", [("secret", "hunter2")]),
     ('{"password": "Tr0ub4dor&3"}', [("secret", "Tr0ub4dor&3")]),
     ("ｐａｓｓｗｏｒｄ＝ｈｕｎｔｅｒ２２", [("secret", "ｈｕｎｔｅｒ２２")]),
+    (r'{"args": "{\"password\": \"hunter22\"}"}', [("secret", "hunter22")]),
     ("密码：abc12345", [("secret", "abc12345")]),
     ("密码是 20230615", [("secret", "20230615")]),
     ("export API_KEY=9f86d081884c7d659a2f", [("secret", "9f86d081884c7d659a2f")]),
@@ -112,7 +113,7 @@ NEGATIVE = [
     "0.13812345678 and 13812345678.5",
     # networks
     "127.0.0.1, 0.0.0.0, 255.255.255.0, ::1, 224.0.0.1",
-    "version 1.2.3.4, v10.0.0.1, numpy==1.2.3.4, 版本号：2.0.0.1, section 7.1.1.1",
+    "version 1.2.3.4, v10.0.0.1, numpy==1.2.3.4, 版本号：2.0.0.1, section 7.1.1.1, rfc7231#section-7.1.1.1",
     "10.0.0.0/8 and 2001:db8::/32",
     "std::vector, a::b, dead::beef, x[1::2], x[::2], 12:30:45",
     "00:1A:2B:3C:4D:5E, 1:2:3:4:5:6:7:8",

@@ -20,7 +20,7 @@ from tasks.clean.whitespace import SUSPECT as WHITESPACE_SUSPECT
 from tasks.kernels.pii import KINDS, suspects
 from tasks.kernels.progress import track
 from tasks.kernels.rows import ROW_SCHEMA, joined
-from tasks.ledger import CHANGED_SCHEMA, REMOVED_SCHEMA, Decision
+from tasks.ledger import CHANGED_SCHEMA, REMOVED_SCHEMA, Decision, changed_frame
 
 TEXTS = ("messages", "rejected", *DOCUMENT)
 BATCH = 16_384  # rows scanned at once; decides memory, not results
@@ -124,7 +124,9 @@ class _Tally:
         self._grown = 0
         self.unstable = 0
         self._edited: list[dict[str, Any]] = []
-        self._changed: list[tuple[Any, ...]] = []
+        self._changed: list[tuple[str, ...]] = []
+        self._spans: list[int] = []  # three numbers a span
+        self._span_lines: list[int] = []  # the ledger line of each span
         self._removed: list[tuple[Any, ...]] = []
         self._by_rule: Counter[str] = Counter()
         self._placeholders: Counter[str] = Counter()
@@ -143,7 +145,10 @@ class _Tally:
             used = ", ".join(dict.fromkeys(line[0] for line in row.lines))
             self._removed.append((row_id, "empty_after_clean", 0.0, None, None, f"nothing left after {used}"))
             return
-        self._changed += [(row_id, *line) for line in row.lines]
+        for rule, digest_before, digest_after, spans in row.lines:
+            self._spans += [number for span in spans for number in span]
+            self._span_lines += [len(self._changed)] * len(spans)
+            self._changed.append((row_id, rule, digest_before, digest_after))
         self._by_rule.update({line[0] for line in row.lines})
         self._placeholders += row.placeholders
         self._grown += sum(map(len, row.texts.messages)) - sum(map(len, before.messages))
@@ -157,7 +162,7 @@ class _Tally:
         after = self.characters + self._grown
         return Decision(
             removed=pl.DataFrame(self._removed, schema=REMOVED_SCHEMA, orient="row"),
-            changed=pl.DataFrame(self._changed, schema=CHANGED_SCHEMA, orient="row"),
+            changed=self._ledger(),
             assigned=pl.DataFrame(self._edited, schema=schema),
             metrics={
                 "edited_rows": len(self._edited),
@@ -176,6 +181,14 @@ class _Tally:
                 "unstable_rows": self.unstable,
             },
         )
+
+    def _ledger(self) -> pl.DataFrame:
+        lines = {name: kind for name, kind in CHANGED_SCHEMA.items() if name != "spans"}
+        if not self._changed:
+            return changed_frame()
+        spans = pl.Series("spans", self._spans, dtype=pl.Int32).reshape((-1, 3)).cast(pl.List(pl.Int32))
+        spans_by_line = pl.DataFrame({"line": self._span_lines, "spans": spans}).group_by("line", maintain_order=True)
+        return pl.DataFrame(self._changed, schema=lines, orient="row").with_columns(spans_by_line.all()["spans"])
 
 
 def _answers(texts: Texts) -> bool:

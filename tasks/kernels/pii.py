@@ -74,7 +74,7 @@ def fold(text: str) -> str:
     if not text.isascii():
         text = text.translate(_FOLDED)
     if "\\" in text:
-        text = _ESCAPE.sub(lambda match: ' "' if match.group() == '\\"' else "\n" * len(match.group()), text)
+        text = _ESCAPE.sub(lambda match: '""' if match.group() == '\\"' else "\n" * len(match.group()), text)
     return text
 
 
@@ -116,7 +116,8 @@ _SUSPECTS = (
     rf"(?:\A|[^A-Za-z0-9_-])(?:sk{_DASH}|[srp]k_(?:live|test)_|gh[pousr]_|github_pat_|glpat{_DASH}|AKIA|ASIA[A-Z0-9]|AIza"
     rf"|ya29[.．]|LTAI|AKID|xox[abeprs]{_DASH}|hf_|npm_|pypi{_DASH}|SG[.．]|eyJ)[A-Za-z0-9]|\d[:：]AA"
     r"|PRIVATE KEY|hooks.slack",
-    r"(?i)(?:password|passwd|passphrase|pwd|key|token|secret|密码|口令|密钥|令牌)['\"＇＂\\]{0,2}[\]］]?"
-    r"[\s\u00a0\u3000]{0,4}(?:[:=：＝]|是|为|is\s)|bearer\s|authorization",
+    r"(?i)(?:password|passwd|passphrase|pwd|token|secret|密码|口令|密钥|令牌"
+    rf"|(?:api|access|secret|private|auth|account|encryption|signing)(?:[\s_]|{_DASH})?key)"
+    r"['\"＇＂\\]{0,2}[\]］]?\s{0,4}(?:[:=：＝]|是|为|is\s)|bearer\s|authorization",
     r"[０-９Ａ-Ｚａ-ｚ]",
 )

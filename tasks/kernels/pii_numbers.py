@@ -133,7 +133,7 @@ _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:", _ASCII)
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:]|/\d)", _ASCII)
 _NUMBERED_BEFORE = re.compile(
     r"(?:\bv(?:er(?:sion)?s?)?|\brelease|\bbuild|\bsections?|\bchapter|\bfig(?:ure)?|\bclause"
-    r"|版本号?|版|第|节|章|条|[=<>~!]=|§)[ :.=\"'为是]{0,3}$",
+    r"|版本号?|版|第|节|章|条|[=<>~!]=|§)[ :.=\"'为是-]{0,3}$",
     re.IGNORECASE,
 )
 _SUBSCRIPT_BEFORE = re.compile(r"\w\[$")

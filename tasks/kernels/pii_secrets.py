@@ -61,8 +61,8 @@ _SECRET_WORDS = (
     r"|(?:api|auth|access|refresh|client|session|bot)[ _-]?(?:token|secret)|secret|token|密钥|令牌"
 )
 _ASSIGNED = re.compile(
-    rf"(?:({_PASSWORD_WORDS})|{_SECRET_WORDS})['\"]?\]? {{0,4}}(?::=|=>|[:=]|是|为| is ) {{0,4}}"
-    r"(?:([\"'])([^\"'\s]{6,256})\2|([^\s\"'<>,;，。；、`(){}\[\]|]{6,256}))",
+    rf"(?:({_PASSWORD_WORDS})|{_SECRET_WORDS})['\"]{{0,2}}\]? {{0,4}}(?::=|=>|[:=]|是|为| is ) {{0,4}}"
+    r"(?:([\"'])\2?([^\"'\s]{6,256})\2|([^\s\"'<>,;，。；、`(){}\[\]|]{6,256}))",
     re.ASCII | re.IGNORECASE,
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_.]*+\d?", re.ASCII)
