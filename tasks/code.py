@@ -6,10 +6,14 @@ out, since the values it gives stand in the key; so are the wrapper's own files,
 """
 
 import ast
+import json
+import os
+import sys
+import time
 from functools import cache
 from pathlib import Path
 
-from tasks.kernels.digests import json_digest
+from tasks.kernels.digests import SETTLE_NS, canonical_json, file_stamp, json_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("tasks",)
@@ -51,6 +55,50 @@ def code_digest(entries: tuple[Definition, ...]) -> str:
         todo.extend(module.references(name))
         todo.append((definition[0], ""))
     return json_digest(sorted([*key, text] for key, text in seen.items()))
+
+
+class CodeDigests:
+    """Code digests, remembered in the data folder for as long as no source file changes its stamp."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / "code_digests.json"
+        self._known: dict[str, str] | None = None
+        self._stamp = ""
+
+    def of(self, entry: Definition) -> str:
+        """The digest of everything reachable from one entry."""
+        known = self._load()
+        name = ":".join(entry)
+        if name not in known:
+            known[name] = code_digest((entry,))
+            self._save(known)
+        return known[name]
+
+    def _load(self) -> dict[str, str]:
+        if self._known is None:
+            self._stamp = _source_stamp()
+            try:
+                saved = json.loads(self._path.read_text("utf-8"))
+                self._known = saved["digests"] if saved["stamp"] == self._stamp else {}
+            except (OSError, ValueError, KeyError, TypeError):
+                self._known = {}
+        return self._known
+
+    def _save(self, known: dict[str, str]) -> None:
+        if not self._stamp:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(canonical_json({"stamp": self._stamp, "digests": known}))
+        temporary.replace(self._path)
+
+
+def _source_stamp() -> str:
+    """A digest of every source file's stamp; empty while one is too fresh to trust its stamp."""
+    files = sorted(path for package in _PACKAGES for path in (ROOT / package).rglob("*.py"))
+    stamps = {str(path.relative_to(ROOT)): file_stamp(path) for path in files}
+    newest = max(max(stamp[1], stamp[2]) for stamp in stamps.values())
+    return json_digest([sys.version, stamps]) if time.time_ns() - newest > SETTLE_NS else ""
 
 
 class _Module:

@@ -9,12 +9,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_config.errors import StageError
 from pipeline_config.schema import DATA_STAGES, Config
 from tasks.artifact import Artifact, Store, locked, read_manifest
+from tasks.code import CodeDigests
 from tasks.key import key_of, key_parts, parents, row_artifact
 
 if TYPE_CHECKING:
@@ -54,6 +56,11 @@ class Workspace:
     previous: Mapping[str, str] = field(default_factory=dict)
     force: frozenset[str] = frozenset()
 
+    @cached_property
+    def codes(self) -> CodeDigests:
+        """Code digests of the stages."""
+        return CodeDigests(self.data_dir)
+
 
 def examine(stage: "Stage", work: Workspace, blocked: bool = False) -> Verdict:
     """What would happen to a stage now.
@@ -68,8 +75,8 @@ def examine(stage: "Stage", work: Workspace, blocked: bool = False) -> Verdict:
         return Verdict(stage.name, "depends", "a stage above runs first")
     references = stage.references(section, work.config, work.data_dir) if stage.references else {}
     inputs = parents(stage.name, work.upstream)
-    entry = (stage.run.__module__, stage.run.__name__)
-    parts = key_parts(stage.name, entry, stage.libraries, references, work.config, inputs)
+    code = work.codes.of((stage.run.__module__, stage.run.__name__))
+    parts = key_parts(stage.name, code, stage.libraries, references, work.config, inputs)
     key = key_of(parts)
     artifact = None
     if stage.name not in work.force:
@@ -162,9 +169,9 @@ def _with_scores(stage: "Stage", verdict: Verdict, work: Workspace, given: Any) 
     from tasks.artifact import write_frame
 
     assert stage.score is not None
-    entry = (stage.score.__module__, stage.score.__name__)
+    code = work.codes.of((stage.score.__module__, stage.score.__name__))
     references = dict(verdict.parts["references"])
-    parts = key_parts(stage.name, entry, stage.libraries, references, work.config, list(verdict.inputs), only="scoring")
+    parts = key_parts(stage.name, code, stage.libraries, references, work.config, list(verdict.inputs), only="scoring")
     name, key = f"{stage.name}/scores", key_of(parts)
     artifact = work.store.find(name, key, LOG.warning)
     if artifact is None:

@@ -14,7 +14,6 @@ from typing import Any
 from pipeline_config.fields import key_values
 from pipeline_config.schema import DATA_STAGES, MODEL_STAGES, TEXT_STAGES, Config
 from tasks.artifact import FORMAT, Artifact
-from tasks.code import code_digest
 from tasks.kernels.digests import json_digest
 
 MODEL_INPUTS: dict[str, tuple[str, ...]] = {
@@ -49,7 +48,7 @@ def parents(stage: str, upstream: dict[str, Artifact]) -> list[Artifact]:
 
 def key_parts(
     stage: str,
-    entry: tuple[str, str],
+    code: str,
     libraries: tuple[str, ...],
     references: dict[str, str],
     config: Config,
@@ -59,7 +58,7 @@ def key_parts(
     """Everything that the key is made of, in words that `plan` can compare.
 
     Args:
-        entry: module and name of the stage's function.
+        code: the code digest of the stage's function.
         only: `scoring` for the key of the scores.
     """
     section = config.section(stage)
@@ -69,7 +68,7 @@ def key_parts(
         "format": FORMAT,
         "config": key_values(section, only) | {"seed": config.stage_seed(stage)},
         "inputs": [_input_digest(stage, artifact) for artifact in inputs],
-        "code": code_digest((entry,)),
+        "code": code,
         "versions": library_versions(("python", "polars", *libraries)),
         "references": references,
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-_SETTLE_NS = 2_000_000_000  # a file changed less than 2 s before it was hashed is hashed again
+SETTLE_NS = 2_000_000_000  # a file changed less than 2 s before it was hashed is hashed again
 _CHUNK = 1 << 20
 
 
@@ -28,7 +28,8 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _stamp(path: Path) -> list[int]:
+def file_stamp(path: Path) -> list[int]:
+    """(size, mtime_ns, ctime_ns, inode): what changes when a file's content does."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
@@ -44,19 +45,19 @@ class FileDigests:
     def of(self, path: Path) -> str:
         """The digest of one file; read again only if its stamp changed or was too fresh to trust."""
         known = self._load()
-        stamp = _stamp(path)
+        stamp = file_stamp(path)
         name = str(path.absolute())
         entry = known.get(name)
         if entry is not None and entry[0] == stamp:
             return str(entry[1])
         value = sha256_file(path)
-        if time.time_ns() - max(stamp[1], stamp[2]) > _SETTLE_NS:
+        if time.time_ns() - max(stamp[1], stamp[2]) > SETTLE_NS and file_stamp(path) == stamp:
             self.remember(path, value)
         return value
 
     def remember(self, path: Path, value: str) -> None:
         """Note the digest of a file that this process wrote and nobody else can have changed since."""
-        self._load()[str(path.absolute())] = [_stamp(path), value]
+        self._load()[str(path.absolute())] = [file_stamp(path), value]
         self._dirty = True
 
     def of_many(self, paths: Iterable[Path]) -> str:
