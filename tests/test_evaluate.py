@@ -184,19 +184,26 @@ def test_an_answer_ends_at_eos_or_at_the_templates_end_of_turn(tokenizer: Any) -
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.text("ab 中文。", max_size=400), st.text("xy 字", max_size=40), st.integers(70, 200))
-def test_a_prompt_fits_and_only_its_longest_user_turn_is_cut(tokenizer: Any, long: str, short: str, limit: int) -> None:
-    messages = [turn("system", "Be kind."), turn("user", f"BEGIN{long}END"), turn("user", short)]
+@given(st.text("ab 中文。", max_size=400), st.text("xy 字", max_size=40), st.integers(1, 200))
+def test_a_prompt_is_cut_only_if_it_must_be_and_then_fits(tokenizer: Any, long: str, short: str, limit: int) -> None:
+    messages = [turn("system", "Be kind."), turn("user", long), turn("user", short)]
     whole = fitted_prompt(tokenizer, messages, None, 10_000)
     prompt = fitted_prompt(tokenizer, messages, None, limit)
-    assert len(prompt.ids) <= limit or not prompt.cut
+    assert not whole.cut
     assert prompt.cut == (len(whole.ids) > limit)
     assert len(prompt.ids) <= limit
-    if prompt.cut and len(long) > 3 * len(short) and limit > 150:
-        text = tokenizer.decode(prompt.ids)
-        assert "BEGIN" in text
-        assert "END" in text
-        assert short.strip() in text
+
+
+@pytest.mark.parametrize("filler", ["some words more ", "中间的话"])
+def test_the_longest_user_turn_loses_its_middle_and_all_else_stays(tokenizer: Any, filler: str) -> None:
+    system = "Answer in one word and be kind to everyone, whatever they may ask you to do. " * 3
+    messages = [turn("system", system), turn("user", "first"), turn("user", f"BEGIN {filler * 40}END")]
+    limit = len(fitted_prompt(tokenizer, messages, None, 10_000).ids) - 100
+    prompt = fitted_prompt(tokenizer, messages, None, limit)
+    text = tokenizer.decode(prompt.ids)
+    assert limit - 40 < len(prompt.ids) <= limit  # no more is cut than must be
+    for kept in (system.strip(), "first", "BEGIN " + filler, filler + "END", "…"):
+        assert kept in text
 
 
 def test_the_middle_goes_and_both_ends_stay() -> None:

@@ -159,9 +159,11 @@ def test_bertscore_of_a_pair_depends_on_nothing_beside_it(encoder: str) -> None:
     from tasks.evaluate.metrics.bertscore import BertScoreF1
 
     metric = BertScoreF1(encoder)
-    together = metric.statistics([*ENGLISH, *CHINESE], [*ENGLISH_REFERENCES, *CHINESE_REFERENCES])
-    alone = metric.statistics([CHINESE[1]], [CHINESE_REFERENCES[1]])
-    assert alone[0, 0] == together[len(ENGLISH) + 1, 0]
+    predictions = ["yes", "Iterate over all files below a folder, longest names first.", CHINESE[1]]
+    references = ["Compile a regular expression.", "no", "Raised when a key is missing from a mapping of names."]
+    together = metric.statistics(predictions, references)
+    for row, pair in enumerate(zip(predictions, references, strict=True)):
+        assert metric.statistics([pair[0]], [pair[1]])[0, 0] == together[row, 0]
 
 
 def test_bertscore_reads_what_its_encoder_can_of_a_long_answer(encoder: str) -> None:

@@ -38,8 +38,6 @@ _PREDICTIONS: dict[str, Any] = {
     "bertscore_f1": pl.Float32,
 }
 
-Statistics = Array
-
 
 class Scorer:
     """The text metrics that a configuration asks for; loads its libraries once.
@@ -51,7 +49,7 @@ class Scorer:
     def __init__(self, config: Evaluate, encoder: str | None) -> None:
         self._metrics = _text_metrics(config, encoder)
 
-    def of_answers(self, answers: Sequence[str], examples: Sequence[Example]) -> dict[str, tuple[float, Statistics]]:
+    def of_answers(self, answers: Sequence[str], examples: Sequence[Example]) -> dict[str, tuple[float, Array]]:
         """Each metric's value, and its per-example statistics.
 
         Args:
@@ -100,7 +98,7 @@ def summarise(
     for test_set in sorted({example.test_set for example in examples}):
         places = [place for place, example in enumerate(examples) if example.test_set == test_set]
         set_seed = xxhash.xxh3_64_intdigest(f"{seed}\x1f{test_set}".encode())
-        statistics: dict[str, dict[str, Statistics]] = {}
+        statistics: dict[str, dict[str, Array]] = {}
         for model, result in measured.items():
             scores = _scores(places, examples, result, scorer)
             statistics[model] = {name: found for name, (_, found) in scores.items()}
@@ -124,8 +122,8 @@ def without_timings(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def _scores(
     places: Sequence[int], examples: Sequence[Example], result: Measured, scorer: Scorer
-) -> dict[str, tuple[float, Statistics]]:
-    found: dict[str, tuple[float, Statistics]] = {}
+) -> dict[str, tuple[float, Array]]:
+    found: dict[str, tuple[float, Array]] = {}
     losses = result.losses[places]
     if not np.isnan(losses).any():
         found["loss"] = (float(ratio(losses.sum(axis=0, keepdims=True))[0]), losses)
@@ -138,8 +136,8 @@ def _scores(
 
 def _differences(
     key: str,
-    ours: Mapping[str, Statistics],
-    base: Mapping[str, Statistics] | None,
+    ours: Mapping[str, Array],
+    base: Mapping[str, Array] | None,
     scorer: Scorer,
     resamples: int,
     seed: int,
@@ -165,7 +163,7 @@ def _lines(
     examples: Sequence[Example],
     prompts: Sequence[Prompt | None],
     result: Measured,
-    statistics: Mapping[str, Statistics],
+    statistics: Mapping[str, Array],
 ) -> Iterable[dict[str, Any]]:
     rank = 0  # among the answered examples, whose statistics these are
     for place in places:
