@@ -110,7 +110,7 @@ def test_every_row_is_placed_or_removed_and_only_rows_of_its_sources_are_in_a_te
     assert set(split.values()) <= {"train", "validation", "test:python", "test:chat"}
     source = dict(rows.select("row_id", "source").iter_rows())
     assert all(source[row_id] == "a" for row_id, name in split.items() if name == "test:python")
-    assert decision.facts["leakage_pairs"] == 0
+    assert decision.facts["leakage"] == 0
 
 
 @given(alike(), st.integers(0, 99))
@@ -211,6 +211,17 @@ def test_the_users_own_split_is_respected_and_its_test_set_neither_grows_nor_lea
     assert (removed["value"] >= removed["threshold"]).all()
 
 
+def test_the_users_validation_set_does_not_grow_and_its_own_near_duplicates_in_train_stay() -> None:
+    validation = unlike(20, seed=1, split="validation")
+    copies = [each | {"row_id": digest("copy", str(each["row_id"])), "split": None} for each in validation[:10]]
+    trained = [each | {"row_id": digest("train", str(each["row_id"])), "split": "train"} for each in validation[10:]]
+    decision = decide(frame(validation + copies + trained), Split(), seed=0)
+    assert set(decision.removed["row_id"]) == {each["row_id"] for each in copies}
+    assert decision.facts["rows_by_split"] == {"train": 10, "validation": 20}
+    assert decision.facts["leakage"] == 0
+    assert decision.facts["leakage_placed_by_user"] > 0
+
+
 def test_rows_near_the_users_train_rows_follow_them() -> None:
     train = unlike(60, seed=2, split="train")
     copies = [each | {"row_id": digest("copy", str(each["row_id"])), "split": None} for each in train]
@@ -253,7 +264,9 @@ def test_leakage_that_the_user_placed_is_told() -> None:
         for each in unlike(5)
         for name in ("train", "validation")
     ]
-    assert decide(frame(both), Split(), seed=0).facts["leakage_pairs"] > 0
+    facts = decide(frame(both), Split(), seed=0).facts
+    assert facts["leakage_placed_by_user"] > 0
+    assert facts["leakage"] == 0
 
 
 @pytest.mark.parametrize("n", [0, 1])

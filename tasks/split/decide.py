@@ -5,14 +5,13 @@ import polars as pl
 
 from pipeline_config.data_schema import Split
 from pipeline_config.errors import DataError
-from tasks.kernels.likeness import VIEWS, Likeness, among, likenesses, nearest
+from tasks.kernels.likeness import among, likenesses
 from tasks.ledger import REMOVED_SCHEMA, Decision, removed_frame
 from tasks.split.contamination import leaks
+from tasks.split.given import CONTAMINATED, near_placed
 from tasks.split.groups import Groups, grouped
 from tasks.split.measure import leakage, sizes, task_drift
-from tasks.split.place import TRAIN, VALIDATION, is_test, placed
-
-CONTAMINATED = "contaminated"
+from tasks.split.place import TEST, TRAIN, VALIDATION, is_test, placed
 
 
 def decide(rows: pl.DataFrame, config: Split, seed: int, filled: frozenset[str] = frozenset()) -> Decision:
@@ -26,9 +25,9 @@ def decide(rows: pl.DataFrame, config: Split, seed: int, filled: frozenset[str] 
         filled: splits that a source fills by itself.
 
     Returns:
-        columns `split` and `fold` for every row that stays. Rule `contaminated`: a row not placed in a test set that
-        resembles one which the user placed there (value: Jaccard), or that holds too many of a test row's n-grams
-        (value: containment); `kept_row_id` is that test row.
+        columns `split` and `fold` for every row that stays. Rule `contaminated`: a row that resembles one which the
+        user placed in a test or validation set (value: Jaccard), or that holds too many of a test row's n-grams (value:
+        containment); `kept_row_id` is the row it would give away.
 
     Raises:
         DataError: no row has the field `group_by`.
@@ -40,61 +39,42 @@ def decide(rows: pl.DataFrame, config: Split, seed: int, filled: frozenset[str] 
             cure="name a field that your records have, as they spell it",
         )
     links = likenesses(rows, config.near_threshold)
-    resembling = _resembling_placed_tests(rows, links, config) if config.decontaminate else removed_frame()
+    resembling = near_placed(rows, links, config.near_threshold) if config.decontaminate else removed_frame()
     stays = ~rows["row_id"].is_in(resembling["row_id"].implode())
     left, links_left = rows.filter(stays), [among(link, stays) for link in links]
     groups = grouped(left["row_id"], links_left, left["key"] if config.group_by else None, seed)
     splits = _splits(left, groups, config, filled)
-    left = left.with_columns(splits, pl.Series("group", groups.group_of, dtype=pl.Int64))
-    left = left.with_columns(_folds(groups, splits, config.folds))
-    holding = _holding_tests(left, config) if config.decontaminate else removed_frame()
+    placed_rows = left.with_columns(
+        pl.col("split").alias("given"), splits, pl.Series("group", groups.group_of, dtype=pl.Int64)
+    ).with_columns(_folds(groups, splits, config.folds))
+    holding = _holding_tests(placed_rows, config) if config.decontaminate else removed_frame()
     final = ~left["row_id"].is_in(holding["row_id"].implode())
-    out = left.filter(final)
-    straddling = leakage(pl.select(pl.when(final).then(splits)).to_series(), links_left)
-    members = np.bincount(groups.group_of)
+    out, links_out = placed_rows.filter(final), [among(link, final) for link in links_left]
+    removed = rows.select("row_id").join(pl.concat([resembling, holding]), on="row_id", maintain_order="left")
+    straddling, by_user = leakage(out["split"], links_out), leakage(out["given"], links_out)
     facts = sizes(out) | {
-        "placed_by_user": rows["split"].count(),
-        "groups": int(members.size),
-        "largest_group": int(members.max(initial=0)),
-        "near_pairs": sum(link.pairs.height for link in links),
-        "leakage_pairs": straddling,
+        "placed_by_user": out["given"].count(),
+        "leakage" if config.decontaminate else "leakage_let_be": straddling - by_user,
+        "leakage_placed_by_user": by_user,
         "task_drift": task_drift(out),
+        "groups": int(groups.place.size),
+        "largest_group": int(np.bincount(groups.group_of).max(initial=0)),
+        "near_pairs": sum(link.pairs.height for link in links),
     }
-    metrics = {"leakage_pairs": straddling, "largest_group": facts["largest_group"], "groups": facts["groups"]}
-    metrics |= {name: out["split"].eq(name).sum() for name in (TRAIN, VALIDATION)}
-    metrics["test"] = out.select(is_test(pl.col("split")).sum()).item()
-    removed = pl.concat([resembling, holding])
-    in_order = rows.select("row_id").join(removed, on="row_id", maintain_order="left")
     return Decision(
-        removed=in_order.select(*REMOVED_SCHEMA),
+        removed=removed.select(*REMOVED_SCHEMA),
         assigned=out.select("row_id", "split", "fold"),
-        metrics=metrics,
+        metrics=_metrics(out) | {"leakage": straddling} | {name: facts[name] for name in ("groups", "largest_group")},
         facts=facts,
     )
 
 
-def _resembling_placed_tests(rows: pl.DataFrame, links: list[Likeness], config: Split) -> pl.DataFrame:
-    """Rows that resemble one which the user placed in a test set: that set is theirs, so it neither grows nor leaks."""
-    in_test = rows.select(is_test(pl.col("split")).fill_null(value=False)).to_series()
-    if not in_test.any():
-        return removed_frame()
-    found = [
-        nearest(link, in_test).with_columns(pl.lit(view).alias("view")) for view, link in zip(VIEWS, links, strict=True)
-    ]
-    best = (
-        pl.concat(found)
-        .sort("row", "jaccard", descending=[False, True], maintain_order=True)
-        .unique("row", keep="first", maintain_order=True)
+def _metrics(out: pl.DataFrame) -> dict[str, float]:
+    counted = out.select(
+        *(pl.col("split").eq(name).sum().alias(name) for name in (TRAIN, VALIDATION)),
+        is_test(pl.col("split")).sum().alias(TEST),
     )
-    ids, splits = pl.lit(rows["row_id"]), pl.lit(rows["split"])
-    return best.select(
-        ids.gather("row").alias("row_id"),
-        pl.lit(CONTAMINATED).alias("rule"),
-        pl.col("jaccard").alias("value"),
-        pl.lit(config.near_threshold).alias("threshold"),
-        ids.gather("other").alias("kept_row_id"),
-        pl.format("{} resembles a row of {}", "view", splits.gather("other")).alias("detail"),
-    )
+    return {name: float(count) for name, count in counted.row(0, named=True).items()}
 
 
 def _splits(rows: pl.DataFrame, groups: Groups, config: Split, filled: frozenset[str]) -> pl.Series:

@@ -27,7 +27,7 @@ def leakage(splits: pl.Series, links: Sequence[Likeness]) -> int:
     """How many texts, and pairs of texts that resemble each other, stand on two sides of train, validation and test.
 
     Args:
-        splits: split of each row that stays; null for a row that goes.
+        splits: split of each row; null: leave it out.
         links: likenesses over exactly these rows.
     """
     side = pl.select(
