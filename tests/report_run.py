@@ -239,7 +239,9 @@ def evaluate(given: StageInput[Any]) -> Output:
                 metrics |= {f"{key}.{name}_diff": value, low: value - half, high: value + half}
     rows = given.rows.filter(pl.col("split").str.starts_with("test")).select("row_id", "split", "messages").collect()
     write_frame(_predictions(rows.head(40)), given.out / "predictions.parquet")
-    return Output(metrics=metrics, facts={"answered": {"chat": 20, "python": 20}})
+    return Output(
+        metrics=metrics, facts={"answered": {"chat": 20, "python": 20}, "examples": {"chat": 30, "python": 50}}
+    )
 
 
 def _predictions(rows: pl.DataFrame) -> pl.DataFrame:

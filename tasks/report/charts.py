@@ -79,7 +79,7 @@ def histogram(
                 stack=None,
                 scale=y_scale,
                 title="rows, logarithmic" if y_log else "rows",
-                axis=alt.Axis(tickCount=4, format="~s"),
+                axis=_count_axis(bins, y_log),
             ),
             y2="none:Q",
             color=_colours(series, [CHAFF if each == "removed" else ACCENT for each in series]),
@@ -236,6 +236,16 @@ def _names(names: Sequence[str]) -> Any:
     width = 8 + max((sum(13 if east_asian_width(c) in "WF" else 7 for c in name) for name in names), default=0)
 
     return alt.Axis(labelLimit=width, minExtent=width, maxExtent=width, grid=False, labelFontSize=11.5)
+
+
+def _count_axis(bins: Bins, log: bool) -> Any:
+    """Whole numbers; on a logarithmic scale the powers of ten."""
+    import altair as alt
+
+    highest = max((count for counts in bins.counts.values() for count in counts), default=0)
+    if not log:
+        return alt.Axis(tickCount=4, tickMinStep=1, format=",d")
+    return alt.Axis(values=[0, *(10**n for n in range(12) if 10**n <= highest)], format=",d")
 
 
 def _log_axis(bins: Bins) -> Any:

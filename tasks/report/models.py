@@ -64,6 +64,16 @@ def lines_of(upstream: "Mapping[str, Artifact]") -> list[dict[str, Any]]:
     return [{**line, "test_set": shown(line["test_set"], 40), "model": shown(line["model"], 40)} for line in lines]
 
 
+def measured_on(upstream: "Mapping[str, Artifact]") -> dict[str, str]:
+    """Test set → on how many rows it was measured, in words."""
+    facts = upstream["evaluate"].manifest["facts"] if "evaluate" in upstream else {}
+    examples, answered = facts.get("examples", {}), facts.get("answered", {})
+    return {
+        shown(name, 40): f"loss on {number(examples[name])} rows, answers to {number(answered.get(name, 0))}"
+        for name in examples
+    }
+
+
 def table(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The table's cells as text; `best` names the metrics in which a model is ahead in its test set."""
     best: dict[tuple[str, str], float] = {}

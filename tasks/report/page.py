@@ -75,6 +75,7 @@ def _evaluation(upstream: "Mapping[str, Artifact]", config: Report) -> dict[str,
     return {
         "model_lines": models.table(lines),
         "findings": findings,
+        "measured_on": models.measured_on(upstream),
         "models_sentence": story.models_sentence(findings),
         "metric_charts": models.metric_charts(lines),
         "questions": models.sample_answers(upstream, rows, min(config.examples, ANSWERS)),

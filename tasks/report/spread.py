@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tasks.artifact import Artifact
 
 N_BINS = 36
-GROUPS = 10  # groups drawn; the others are summed up
+GROUPS = 12  # groups drawn; there may be hundreds
 _UNEVEN = 0.02  # a layer lower than this share of the highest bar is drawn on a logarithmic scale
 _NAME = 18  # letters of a group's name that fit beside its bar
 Values = NDArray[np.float64]
@@ -90,20 +90,17 @@ def mixture_charts(upstream: "Mapping[str, Artifact]") -> list[Chart]:
         groups = shifted(_counted(read, column), _counted(last, column))
         if len(groups) > 1:
             note = "Grey: share of the rows read. Colour: share of the rows trained on."
-            found.append(shift(f"mix-{column}", title, note, groups))
+            if len(groups) > GROUPS:
+                note += f" The {GROUPS} largest of {number(len(groups))}."
+            found.append(shift(f"mix-{column}", title, note, groups[:GROUPS]))
     return found
 
 
 def shifted(before: Mapping[str, int], after: Mapping[str, int]) -> list[tuple[str, float, float]]:
-    """Groups with their shares before and after, largest first; beyond `GROUPS` they are summed up as one."""
+    """Groups with their shares before and after, largest first."""
     sums = (sum(before.values()) or 1, sum(after.values()) or 1)
     names = sorted({*before, *after}, key=lambda name: (-before.get(name, 0), -after.get(name, 0), name))
-    shares = [(name, before.get(name, 0) / sums[0], after.get(name, 0) / sums[1]) for name in names]
-    if len(shares) <= GROUPS + 1:
-        return shares
-    rest = shares[GROUPS:]
-    together = (f"{len(rest)} others", sum(line[1] for line in rest), sum(line[2] for line in rest))
-    return [*shares[:GROUPS], together]
+    return [(name, before.get(name, 0) / sums[0], after.get(name, 0) / sums[1]) for name in names]
 
 
 def bins(series: Mapping[str, Values], log: bool = False, low: float | None = None, high: float | None = None) -> Bins:
