@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 from pipeline_config.errors import ConfigError, WinnowError
 from pipeline_config.schema import STAGES, Config
 from pipeline_config.suggest import did_you_mean
 from tasks.artifact import Store
 from tasks.execute import Verdict, Workspace, examine
+from tasks.kernels.model_check import check_model
 from tasks.runs import read_run, run_ids
 from tasks.stage import Stage
 
@@ -73,6 +75,8 @@ def workspace(config: Config, data_dir: Path, force: Iterable[str] = ()) -> Work
 
 def preflight(config: Config, data_dir: Path) -> None:
     """Find missing sources and unusable models before anything runs (exit 2)."""
+    for name, kind, place in _models(config):
+        check_model(name, kind, place=place)
     for name in STAGES:
         section = config.section(name)
         if section is None:
@@ -127,6 +131,20 @@ def _previous_keys(data_dir: Path) -> Mapping[str, str]:
             if stage.key and stage.state in ("ran", "cached"):
                 keys.setdefault(stage.name, stage.key)
     return keys
+
+
+def _models(config: Config) -> list[tuple[str, Literal["causal", "encoder"], str]]:
+    """Every model that a run will load: its name, what it must be, and the key that names it."""
+    found: list[tuple[str, Literal["causal", "encoder"], str]] = []
+    for name in ("tokenize", "train"):
+        own = getattr(config.section(name), "model", None)
+        if config.section(name) is not None:
+            found.append((own, "causal", f"{name}.model") if own else (config.model, "causal", "model"))
+    if config.select is not None:
+        found.append((config.select.encoder, "encoder", "select.encoder"))
+    if config.evaluate is not None and "bertscore_f1" in config.evaluate.metrics:
+        found.append((config.evaluate.encoder, "encoder", "evaluate.encoder"))
+    return list(dict.fromkeys(found))
 
 
 def _check_name(option: str, name: str | None) -> None:

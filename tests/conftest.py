@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.command import Workplace
+
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,6 +25,13 @@ def needs() -> Callable[[str, bool], None]:
             pytest.skip(f"needs a {name}, which is not installed")
 
     return check
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """One data folder and Prefect home for the tests of whole runs: the model is converted once."""
+    root = tmp_path_factory.mktemp("workplace")
+    return Workplace(root / "data", root / "prefect")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import plain_shingles as plain
+from tests import plain_shingles as plain
 import polars as pl
 import pytest
 from hypothesis import given, settings

@@ -4,7 +4,7 @@ import random
 from itertools import combinations
 
 import numpy as np
-import plain_shingles as plain
+from tests import plain_shingles as plain
 import polars as pl
 import pytest
 import xxhash

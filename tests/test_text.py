@@ -5,7 +5,7 @@ import unicodedata
 from itertools import pairwise
 
 import numpy as np
-import plain_shingles as plain
+from tests import plain_shingles as plain
 import polars as pl
 import pytest
 import xxhash

@@ -1,0 +1,134 @@
+"""The command line: right exit codes, clear errors found before anything runs, and no traceback for bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.command import Workplace
+
+
+def write_rows(folder: Path, n: int = 12) -> Path:
+    answers = "The answer to this is number {0}, which follows from the {0} rules that were given before it."
+    lines = [{"instruction": f"What is rule {i} about, please?", "output": answers.format(i)} for i in range(n)]
+    path = folder / "mine.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path / "data", tmp_path / "prefect")
+
+
+def sources(path: Path) -> str:
+    return f"ingest.sources=[{{path: {path}, format: alpaca}}]"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("plam",), "did you mean 'plan'"),
+        (("run", "dmo"), "did you mean 'demo'"),
+        (("run", "nowhere.yaml"), "no configuration file"),
+        (("run", "--set", "clean.pi=1"), "did you mean 'pii'"),
+        (("run", "--set", "dedupe.threshold=2"), "less than or equal to 1"),
+        (("run", "--only", "dedup"), "did you mean 'dedupe'"),
+        (("run", "tiny", "--set", "model=./no-such-model"), "no-such-model"),
+        (("run", "--set", "ingest.sources=[{path: missing.jsonl}]"), "missing.jsonl"),
+        (("run", "tiny", "--only", "dedupe"), "--until"),
+        (("explain", "abc"), "winnow run"),
+        (("status", "2020"), "no run"),
+    ],
+)
+def test_what_is_wrong_is_found_before_anything_runs(place: Workplace, words: tuple[str, ...], said: str) -> None:
+    done = place.winnow(*words)
+    assert done.returncode == 2, done.stderr
+    assert said.lower() in done.stderr.lower()
+    assert "what to do:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (place.data / "runs").exists()
+
+
+def test_an_error_is_one_json_document(place: Workplace) -> None:
+    done = place.winnow("run", "--set", "dedupe.threshold=2", "--json")
+    assert done.returncode == 2
+    assert set(json.loads(done.stdout)["error"]) == {"type", "message", "place", "cure"}
+
+
+def test_an_empty_source_and_a_folder_that_is_no_model_exit_2(place: Workplace, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    done = place.winnow("run", "--set", f"ingest.sources=[{{path: {tmp_path / 'empty.jsonl'}}}]")
+    assert done.returncode == 2
+    assert "empty" in done.stderr
+    (tmp_path / "nomodel").mkdir()
+    done = place.winnow("run", "--set", sources(write_rows(tmp_path)), "--set", f"model={tmp_path / 'nomodel'}")
+    assert done.returncode == 2
+    assert "config.json" in done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ("prefect", "polars", "torch", "pydantic")
+    code = f"import sys; import flows.cli; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_plan_imports_no_engine(place: Workplace) -> None:
+    code = (
+        "import sys; from flows.cli import app; "
+        f"app(['plan', 'tiny', '--data-dir', {str(place.data)!r}], standalone_mode=False); "
+        "print([m for m in ('prefect', 'torch', 'transformers', 'numba', 'great_expectations') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.server
+def test_filters_that_remove_every_row_fail_a_gate(place: Workplace, tmp_path: Path) -> None:
+    done = place.winnow(
+        "run", "--set", sources(write_rows(tmp_path)), "--set", "quality.thresholds={min_answer_words: 5000}",
+        "--until", "quality",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "rows left is 0" in done.stderr
+    assert "min_answer_words" in done.stderr
+    assert "to go on: winnow run default" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.server
+def test_ctrl_c_exits_130_and_the_record_says_interrupted(place: Workplace, tmp_path: Path) -> None:
+    words = ["run", "--set", sources(write_rows(tmp_path)), "--until", "ingest", "--data-dir", str(place.data)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _STUCK, *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=place.environment(), start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in the stage\n"
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "to go on: winnow run default" in errors
+    record = place.runs()[-1]
+    assert record["status"] == "interrupted"
+    assert {entry["name"]: entry["state"] for entry in record["stages"]}["ingest"] == "failed"
+
+
+_STUCK = """
+import signal
+import flows.runner
+from flows.cli import main
+
+def stuck(*given):
+    print("in the stage", flush=True)
+    signal.pause()
+
+flows.runner.produce = stuck
+main()
+"""
