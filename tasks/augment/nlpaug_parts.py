@@ -29,7 +29,7 @@ def check_installed() -> None:
     """Raise ConfigError if nlpaug is not installed; it is not imported."""
     if importlib.util.find_spec("nlpaug") is None:
         message = "the package nlpaug is not installed"
-        raise ConfigError(message, place="augment.methods", cure="install it: pip install nlpaug")
+        raise ConfigError(message, place="augment.methods", cure="install it: pip install 'winnow-pipeline[augment]'")
 
 
 @cache
