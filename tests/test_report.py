@@ -245,6 +245,13 @@ def test_the_configuration_shown_loads_and_gives_the_same_settings(tmp_path: Pat
     assert [name for name in STAGES if again.section(name) is None] == ["train", "distill", "compress"]
 
 
+def test_a_path_in_a_setting_is_not_shown() -> None:
+    manifests = {"quality": {"config": {"rules": ["instruct", "/home/somebody/rules.py"]}}}
+    shown = recipe.configuration(manifests, {"model": "m", "sources": {}}, "t")
+    assert "somebody" not in shown
+    assert yaml.safe_load(shown)["quality"]["rules"] == ["instruct", places.LOCAL]
+
+
 @pytest.mark.parametrize("before", range(380, 425, 3))
 def test_text_is_masked_before_it_is_cut(before: int) -> None:
     mail = report_run.PLANTED[0]
