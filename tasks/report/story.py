@@ -33,7 +33,7 @@ def key_figures(stages: Sequence[StageCounts], facts: Mapping[str, Mapping[str, 
         figures.append((number(rows_left(stages)), "rows left"))
     tokens = facts.get("tokenize", {}).get("trained_tokens")
     if tokens:
-        figures.append((number(tokens), "tokens learned"))
+        figures.append((number(tokens), "tokens to learn"))
     figures.append((duration(sum(stage.seconds for stage in stages)), "of work"))
     return figures
 
@@ -77,14 +77,12 @@ def models_sentence(findings: Sequence[Finding]) -> str:
 
 def finding_sentence(finding: Finding) -> str:
     """One comparison with the base model, with its interval."""
-    way = "lower" if finding.difference < 0 else "higher"
+    size = f"{abs(finding.difference):.3f}"
+    way = f"{size} {'lower' if finding.difference < 0 else 'higher'} than" if float(size) else "as good as"
     interval = ""
     if finding.low is not None and finding.high is not None:
         interval = f" (95\u00a0% interval {_change(finding.low)} to {_change(finding.high)})"
-    return (
-        f"{number(finding.value, 3)}, which is {number(abs(finding.difference), 3)} {way} "
-        f"than the base's {number(finding.base, 3)}{interval}"
-    )
+    return f"{number(finding.value, 3)}, which is {way} the base's {number(finding.base, 3)}{interval}"
 
 
 def duration(seconds: float) -> str:

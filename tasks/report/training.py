@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 HISTORY = "history.json"
 STAGES = ("train", "distill")
+_UNIT = {
+    "train": "nats per learned token",
+    "distill": "nats per learned token, in training mixed with the distance to the teacher",
+}
 _MOST_POINTS = 400
 _FACTS = ("method", "learning_rate", "precision", "parameters", "trained_parameters")
 
@@ -36,7 +40,7 @@ def loss_charts(upstream: "Mapping[str, Artifact]") -> list[Chart]:
                 note = "; ".join(f"{each} {_from_to(points)}" for each, points in series.items())
                 title = f"Loss of {shown(name, 40)}"
                 place = f"loss-{stage}-{len(found)}"
-                found.append(curves(place, title, f"{note}; nats per learned token.", series, "loss"))
+                found.append(curves(place, title, f"{note}; {_UNIT[stage]}.", series, "loss"))
     return found
 
 
