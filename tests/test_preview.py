@@ -7,11 +7,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-import toy_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.kernels.preview import pieces, preview_rows, render_html, render_terminal
+from tests import toy_model
 
 
 @pytest.fixture(scope="module")
