@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_model import make_toy_model
 
 from pipeline_config.errors import ConfigError, DataError, StageError
 from pipeline_config.model_schema import Evaluate
@@ -28,6 +27,7 @@ from tasks.kernels.encoding import encode_conversations
 from tasks.kernels.models import load_causal, load_tokenizer
 from tasks.kernels.rows import ROW_SCHEMA
 from tasks.stage import StageInput
+from tests.toy_model import make_toy_model
 
 LENGTHS = st.lists(st.integers(1, 60), max_size=40)
 
