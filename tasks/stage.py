@@ -100,7 +100,8 @@ def run_as_task(name: str, step: "Callable[[], StageRecord]") -> "StageRecord":
     failure: list[WinnowError] = []
     done: list[StageRecord] = []
 
-    @task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False, tags=["winnow", name])
+    # No tags: for each tag Prefect asks the server for a concurrency slot, a third of a second a task.
+    @task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
     def shown() -> State[Any]:
         try:
             record = step()
