@@ -11,7 +11,6 @@ from tasks.kernels.digests import FileDigests
 from tasks.kernels.models import model_digest
 from tasks.ledger import Decision
 from tasks.select.choose import competing, decide
-from tasks.select.similarity import nearest_mean, view
 from tasks.stage import StageInput, stage
 
 PLACE = "select.seed_set"
@@ -38,6 +37,7 @@ def references(config: Select, run: Config, data_dir: Path) -> dict[str, str]:
 def score(given: StageInput[Select]) -> pl.DataFrame:
     """`row_id` and `score_similarity` (Float32, in [-1, 1]) of the competing rows."""
     from tasks.kernels.encoder import embed
+    from tasks.select.similarity import nearest_mean, view
 
     config = given.config
     rows = (
@@ -69,6 +69,7 @@ def _examples(config: Select) -> list[str]:
     if config.seed_set is None:
         return described
     from tasks.kernels.reading.rows_of_file import read_rows
+    from tasks.select.similarity import view
 
     seeds = read_rows(Path(config.seed_set)).select(view(config.max_length).alias("text"))
     texts = seeds.filter(pl.col("text") != "").unique(maintain_order=True)["text"].to_list()
