@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy_model import CHAT_TEMPLATE, make_toy_model
 
 from pipeline_config.errors import ModelError
 from tasks.kernels.chat import Conversation, render_conversations, render_prompt
 from tasks.kernels.encoding import encode_conversations, encode_texts
 from tasks.kernels.models import load_tokenizer
+from tests.toy_model import CHAT_TEMPLATE, make_toy_model
 
 END = "<|im_end|>"
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="<|>"), min_size=1, max_size=30)

@@ -6,7 +6,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from toy_model import make_toy_model
 
 from pipeline_config.errors import ConfigError
 from pipeline_config.model_schema import Compress
@@ -15,6 +14,7 @@ from tasks.compress.task import compress
 from tasks.kernels.models import load_causal, load_tokenizer
 from tasks.kernels.published import published_models
 from tasks.stage import StageInput
+from tests.toy_model import make_toy_model
 
 SOURCES = {"ingest": {"sources": [{"path": "x.jsonl"}]}, "tokenize": {}, "train": {}}
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from toy_model import make_toy_model
 
 from pipeline_config.errors import ConfigError
 from pipeline_config.model_schema import Distill
@@ -20,6 +19,7 @@ from tasks.kernels.models import load_causal, load_tokenizer
 from tasks.kernels.packing import collate, examples_from, pack
 from tasks.kernels.published import published_models
 from tasks.stage import StageInput
+from tests.toy_model import make_toy_model
 
 LAYERS = 5
 FAST = {"learning_rate": 0.01, "per_device_train_batch_size": 4, "packed_length": 64, "precision": "fp32"}

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from toy_model import make_toy_model
 
 from pipeline_config.errors import ArtifactError, ConfigError, ModelError
 from tasks.kernels import conversion, models
 from tasks.kernels.assets import ASSETS, asset_file
 from tasks.kernels.models import check_model, load_causal, load_tokenizer, model_digest, model_folder
+from tests.toy_model import make_toy_model
 
 SMOLLM = "asset:smollm2-135m-instruct"
 

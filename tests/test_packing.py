@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_model import make_toy_model
 
 from tasks.kernels.models import load_causal
 from tasks.kernels.packing import IGNORED, Examples, best_fit, collate, examples_from, pack, unpacked
+from tests.toy_model import make_toy_model
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60)
 

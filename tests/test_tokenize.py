@@ -5,7 +5,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from toy_model import make_toy_model
 
 from pipeline_config.data_schema import Tokenize
 from pipeline_config.errors import DataError
@@ -14,6 +13,7 @@ from tasks.kernels.rows import ROW_SCHEMA
 from tasks.ledger import Decision, check_equation, counts
 from tasks.tokenize.decide import decide
 from tasks.tokenize.lengths import CUT_MARK, auto_length
+from tests.toy_model import make_toy_model
 
 END = "<|im_end|>"
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from toy_model import make_toy_model
 
 from pipeline_config.errors import ConfigError, DataError, StageError
 from pipeline_config.model_schema import Train
@@ -20,6 +19,7 @@ from tasks.kernels.quiet import quiet
 from tasks.stage import StageInput
 from tasks.tokenize.decide import decide
 from tasks.train.task import train
+from tests.toy_model import make_toy_model
 
 Run = Callable[..., Any]
 FAST = {"learning_rate": 0.01, "per_device_train_batch_size": 2, "packed_length": 64, "precision": "fp32"}
