@@ -181,7 +181,8 @@ def serve_dashboard(port: int, data_dir: str | None) -> int:
     _prefect_defaults()
     print(f"dashboard: http://127.0.0.1:{port}   (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen([*command, "--log-level", "WARNING"], stdout=subprocess.DEVNULL)
+    here = os.environ | {"PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api"}
+    process = subprocess.Popen([*command, "--log-level", "WARNING"], stdout=subprocess.DEVNULL, env=here)
     with contextlib.suppress(KeyboardInterrupt):
         return process.wait()
     process.terminate()
