@@ -61,7 +61,7 @@ class Optimisation(Strict):
     precision: Precision = "auto"
     eval_steps: int | None = Field(None, ge=1, description="steps between validations (default: four in a run)")
     max_eval_examples: int | None = Field(
-        256, ge=1, description="validation rows at each evaluation, always the same ones (null: all)"
+        128, ge=1, description="validation rows at each evaluation, always the same ones (null: all)"
     )
     save_steps: int | None = neutral(
         None, ge=1, description="steps between checkpoints (default: as eval_steps, but 10 at least)"

@@ -221,6 +221,11 @@ def test_the_rate_rises_then_falls_and_no_step_is_wasted(name: Any) -> None:
     assert (factors[-1] < 0.1) == (name in {"linear", "cosine"})
 
 
+def test_a_run_that_is_over_leaves_no_checkpoints(run: Run, tmp_path: Path) -> None:
+    run(max_steps=4, save_steps=2)
+    assert not list((tmp_path / "work-out").glob("checkpoint-*"))
+
+
 def test_an_interrupted_run_goes_on_from_its_checkpoint(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.kernels.trainer import CompletionTrainer, last_checkpoint
 
@@ -284,3 +289,30 @@ def test_a_row_of_weight_zero_teaches_nothing(run: Run, base: Path) -> None:
         max_steps=1,
     )
     assert with_zero.metrics["loss_first"] == pytest.approx(without.metrics["loss_first"], rel=1e-5)
+
+
+@pytest.mark.model
+def test_a_real_model_learns_and_is_merged_without_loss(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """SmolLM2-135M: a few steps over one answer lower its loss, and the merged model's logits are the adapter's."""
+    from tasks.kernels.models import model_folder
+
+    data = tmp_path_factory.getbasetemp()  # converted once for all tests
+    config = config_of(Path(model_folder("asset:smollm2-135m-instruct", data)))
+    settings = Train(max_steps=4, per_device_train_batch_size=1, packed_length=96, warmup_ratio=0, max_eval_examples=2)
+    rows = tokens_of(config, n_train=2, n_validation=2)
+    given: StageInput[Train] = StageInput(
+        config=settings,
+        run=config,
+        seed=0,
+        rows=pl.LazyFrame(),
+        scores=None,
+        upstream={"tokenize": SimpleNamespace(rows=rows.lazy)},  # type: ignore[dict-item]
+        out=tmp_path,
+        work=tmp_path / "work",
+        data_dir=data,
+    )
+    output = train.run(given)
+    assert output.metrics["loss_last"] < output.metrics["loss_first"]
+    assert output.metrics["merge_max_logit_difference"] <= 1e-4

@@ -42,7 +42,7 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
     from tasks.kernels.objective import Objective, Teacher
     from tasks.kernels.precision import resolve_dtype
     from tasks.kernels.publish import size_mb, stored_dtype, write_model
-    from tasks.kernels.trainer import fit
+    from tasks.kernels.trainer import clear_checkpoints, fit
     from tasks.kernels.training_rows import pad_id, training_rows
 
     place = f"distill.{name}"
@@ -72,6 +72,7 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
     write_model(model.to(stored_dtype(str(folder))), tokenizer, given.out / name, card)
     history = json.dumps(fitted.history, indent=0, sort_keys=True)
     (given.out / name / HISTORY).write_text(history + "\n", encoding="utf-8")
+    clear_checkpoints(given.work / name)
     return Output({**fitted.metrics, "size_mb": size_mb(given.out / name)}, facts)
 
 

@@ -143,6 +143,12 @@ def last_checkpoint(work: Path) -> Path | None:
     return whole[max(whole)] if whole else None
 
 
+def clear_checkpoints(work: Path) -> None:
+    """Remove the checkpoints of a run that is over: a forced run of the same settings starts from the beginning."""
+    for folder in work.glob("checkpoint-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 class CompletionTrainer(Trainer):  # type: ignore[misc]
     """A Trainer over packed rows and an `Objective`."""
 

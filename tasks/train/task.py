@@ -77,7 +77,7 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     from tasks.kernels.precision import resolve_dtype
     from tasks.kernels.publish import size_mb, stored_dtype, write_model
     from tasks.kernels.published import MODEL_FOLDER
-    from tasks.kernels.trainer import fit
+    from tasks.kernels.trainer import clear_checkpoints, fit
     from tasks.kernels.training_rows import pad_id, training_rows
 
     config = given.config
@@ -116,6 +116,7 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
         model, metrics["merge_max_logit_difference"] = _merged(given, folder, model, rows, text)
     write_model(model.to(stored_dtype(folder)), tokenizer, given.out / MODEL_FOLDER, text)
     (given.out / HISTORY).write_text(json.dumps(fitted.history, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+    clear_checkpoints(given.work)
     metrics["size_mb"] = size_mb(given.out / MODEL_FOLDER)
     facts = {"method": config.method, "learning_rate": rate, "precision": dtype, **counted, **rows.facts}
     return Output(metrics, facts)
