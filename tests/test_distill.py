@@ -126,10 +126,11 @@ def test_left_out_layers_are_named_by_their_place_in_the_teacher(train: Path) ->
 
     model = load_causal(str(train / "model"), "float32")
     layers = list(model.model.layers)
-    gone = leave_out(model, 2, sample())
+    gone = leave_out(model, LAYERS - 1, sample())
     kept = [n for n in range(LAYERS) if n not in gone]
+    assert kept == [0, 1, 3, 4]
     assert [layers.index(layer) for layer in model.model.layers] == kept
-    assert [layer.self_attn.layer_idx for layer in model.model.layers] == [0, 1]
+    assert [layer.self_attn.layer_idx for layer in model.model.layers] == [0, 1, 2, 3]
     with torch.inference_mode():
         cached = model.generate(sample()["input_ids"][:, :8], max_new_tokens=4, do_sample=False)
         plain = model.generate(sample()["input_ids"][:, :8], max_new_tokens=4, do_sample=False, use_cache=False)
