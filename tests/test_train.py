@@ -211,7 +211,7 @@ def test_early_stopping_gives_back_the_best_checkpoint(run: Run, base: Path) -> 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "constant", "constant_with_warmup"])
 def test_the_rate_rises_then_falls_and_no_step_is_wasted(name: Any) -> None:
-    from tasks.kernels.trainer import rate_factor
+    from tasks.kernels.schedule import rate_factor
 
     factors = [rate_factor(name, step, 4, 20) for step in range(20)]
     assert max(factors) == factors[4] == 1
@@ -227,7 +227,8 @@ def test_a_run_that_is_over_leaves_no_checkpoints(run: Run, tmp_path: Path) -> N
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.kernels.trainer import CompletionTrainer, last_checkpoint
+    from tasks.kernels.checkpoints import last_checkpoint
+    from tasks.kernels.trainer import CompletionTrainer
 
     _, whole = run("whole", max_steps=12, save_steps=4)
     compute = CompletionTrainer.compute_loss

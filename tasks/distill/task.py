@@ -38,11 +38,12 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
     """Make one student and publish it; its tokenizer and chat template are its teacher's."""
     import torch
 
+    from tasks.kernels.checkpoints import clear_checkpoints
     from tasks.kernels.models import load_causal, load_tokenizer
     from tasks.kernels.objective import Objective, Teacher
     from tasks.kernels.precision import resolve_dtype
     from tasks.kernels.publish import size_mb, stored_dtype, write_model
-    from tasks.kernels.trainer import clear_checkpoints, fit
+    from tasks.kernels.trainer import fit
     from tasks.kernels.training_rows import pad_id, training_rows
 
     place = f"distill.{name}"

@@ -11,29 +11,26 @@ What differs from the Trainer's own ways, and why:
 Imported by the stages that train, when they run.
 """
 
-import json
 import math
-import shutil
-import sys
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from pipeline_config.errors import StageError
-from pipeline_config.model_schema import EarlyStopping, Optimisation, Schedule
+from pipeline_config.model_schema import EarlyStopping, Optimisation
+from tasks.kernels.checkpoints import last_checkpoint
 from tasks.kernels.objective import Batch, Objective
 from tasks.kernels.packing import IGNORED, NO_EXAMPLE, PackedRows, collate
 from tasks.kernels.quiet import quiet
+from tasks.kernels.schedule import count_steps, rate_factor
+from tasks.kernels.training_clock import TrainingClock
 
 _EVALUATIONS = 4  # in a run, where eval_steps says nothing
 _LEAST_SAVE_STEPS = 10
-_STATE = "trainer_state.json"  # written last into a checkpoint: one without it is half a checkpoint
 
 
 @dataclass(frozen=True)
@@ -107,48 +104,6 @@ def fit(
     return Fit(trainer.history(), trainer.measured())
 
 
-def count_steps(n_rows: int, settings: Optimisation) -> int:
-    """Optimiser steps of a run on one device; `max_steps` goes before `num_train_epochs`, as everywhere."""
-    if settings.max_steps:
-        return settings.max_steps
-    batches = math.ceil(n_rows / settings.per_device_train_batch_size)
-    per_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
-    return max(1, math.ceil(per_epoch * settings.num_train_epochs))
-
-
-def rate_factor(name: Schedule, step: int, warm: int, steps: int) -> float:
-    """The share of the learning rate at a step: rising to 1 over `warm` steps, then falling towards 0 or staying.
-
-    No step is spent at a rate of 0: neither the first, where libraries begin the rise, nor the last.
-
-    Args:
-        step: from 0.
-    """
-    if step < warm and name != "constant":
-        return (step + 1) / warm
-    if name in ("constant", "constant_with_warmup"):
-        return 1.0
-    left = 1 - (step - warm) / max(1, steps - warm)
-    return left if name == "linear" else 0.5 * (1 - math.cos(math.pi * left))
-
-
-def last_checkpoint(work: Path) -> Path | None:
-    """The newest whole checkpoint of a folder; halves left by a kill are removed."""
-    whole: dict[int, Path] = {}
-    for folder in work.glob("checkpoint-*"):
-        try:
-            whole[int(json.loads((folder / _STATE).read_text())["global_step"])] = folder
-        except (OSError, ValueError, KeyError):
-            shutil.rmtree(folder, ignore_errors=True)
-    return whole[max(whole)] if whole else None
-
-
-def clear_checkpoints(work: Path) -> None:
-    """Remove the checkpoints of a run that is over: a forced run of the same settings starts from the beginning."""
-    for folder in work.glob("checkpoint-*"):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 class CompletionTrainer(Trainer):  # type: ignore[misc]
     """A Trainer over packed rows and an `Objective`."""
 
@@ -170,7 +125,7 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
         label: str,
     ) -> None:
         self._objective, self._settings, self._label = objective, settings, label
-        self._seen, self._clock = _Seen(), _Clock(label)
+        self._seen, self._clock = _Seen(), TrainingClock(label)
         super().__init__(
             model=model,
             args=arguments,
@@ -292,52 +247,6 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
             cure="lower learning_rate, set max_grad_norm: 1, or use precision: fp32; look at these rows with "
             "`winnow explain`",
         )
-
-
-class _Clock(TrainerCallback):  # type: ignore[misc]
-    """Time spent in optimiser steps, and a bar on a terminal; no checkpoint of a run that is over."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._bar: Any = None
-        self._started = self._seconds = 0.0
-        self._from = 0
-
-    def tokens_per_second(self, steps: list[dict[str, float]]) -> float:
-        """Real tokens per second of this session, evaluations and checkpoints not counted."""
-        before = [line["tokens"] for line in steps if line["step"] <= self._from]
-        return (steps[-1]["tokens"] - (before[-1] if before else 0)) / max(self._seconds, 1e-9)
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        from tqdm import tqdm
-
-        self._from = state.global_step
-        quiet_here = not sys.stderr.isatty()
-        self._bar = tqdm(
-            total=state.max_steps,
-            initial=self._from,
-            desc=self._label,
-            file=sys.stderr,
-            disable=quiet_here,
-            leave=False,
-        )
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._started = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        self._seconds += time.perf_counter() - self._started
-        self._bar.update(1)
-        if state.global_step >= state.max_steps and not args.load_best_model_at_end:
-            control.should_save = False
-        return control
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
-        if logs and "loss" in logs:
-            self._bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._bar.close()
 
 
 def learned_weight(batch: Batch) -> torch.Tensor:

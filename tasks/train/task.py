@@ -72,12 +72,13 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     import torch
     from transformers import set_seed
 
+    from tasks.kernels.checkpoints import clear_checkpoints
     from tasks.kernels.models import load_causal
     from tasks.kernels.objective import Objective, check_packing
     from tasks.kernels.precision import resolve_dtype
     from tasks.kernels.publish import size_mb, stored_dtype, write_model
     from tasks.kernels.published import MODEL_FOLDER
-    from tasks.kernels.trainer import clear_checkpoints, fit
+    from tasks.kernels.trainer import fit
     from tasks.kernels.training_rows import pad_id, training_rows
 
     config = given.config
