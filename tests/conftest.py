@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """One data folder and Prefect home for the tests of whole runs: the model is converted once."""
     root = tmp_path_factory.mktemp("workplace")
     return Workplace(root / "data", root / "prefect")
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(workplace: Workplace) -> list[dict[str, Any]]:
+    """The tiny recipe, run twice: the run records."""
+    return [workplace.document("run", "tiny"), workplace.document("run", "tiny")]
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from tests import plain_shingles as plain
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -18,6 +17,7 @@ from tasks.dedupe.decide import COLUMNS, decide
 from tasks.dedupe.task import references
 from tasks.kernels.rows import ROW_SCHEMA
 from tasks.ledger import QUARANTINE_SCHEMA, REMOVED_SCHEMA, Decision, check_equation, counts
+from tests import plain_shingles as plain
 
 SURE = {"bands": 64}  # two values a band: a pair at 0.85 is missed once in 1e35
 PASSAGE = (

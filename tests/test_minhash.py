@@ -4,7 +4,6 @@ import random
 from itertools import combinations
 
 import numpy as np
-from tests import plain_shingles as plain
 import polars as pl
 import pytest
 import xxhash
@@ -22,6 +21,7 @@ from tasks.kernels.minhash import (
     similar_pairs,
 )
 from tasks.kernels.text import from_strings, shingles
+from tests import plain_shingles as plain
 
 ENGLISH = "The quick brown fox jumps over the lazy dog while seven wise owls look on and say nothing at all"
 CHINESE = "床前明月光，疑是地上霜。举头望明月，低头思故乡。人工智能正在改变我们的生活方式。"

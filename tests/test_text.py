@@ -5,7 +5,6 @@ import unicodedata
 from itertools import pairwise
 
 import numpy as np
-from tests import plain_shingles as plain
 import polars as pl
 import pytest
 import xxhash
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from tasks.kernels import text
 from tasks.kernels.rows import ROLES, ROW_SCHEMA
 from tasks.kernels.tokens import LIMIT
+from tests import plain_shingles as plain
 
 AWKWARD = (
     "abZ Aé_09.,!?\n\t\u3000\u00a0ßŉİΐᾷΣςﬃẞ漢字仮名かなカナー한글々〇ñn\u0303e\u0301\u0345\u0307\u1112\u1161\u11ab𝔘𠀀😀"

@@ -14,14 +14,14 @@ from tests.planted import PLANTED
 pytestmark = [pytest.mark.model, pytest.mark.server]
 
 
-@pytest.fixture(scope="module")
-def first(workplace: Workplace) -> dict[str, Any]:
-    return workplace.document("run", "tiny")
+@pytest.fixture
+def first(tiny_runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return tiny_runs[0]
 
 
-@pytest.fixture(scope="module")
-def second(workplace: Workplace, first: dict[str, Any]) -> dict[str, Any]:
-    return workplace.document("run", "tiny")
+@pytest.fixture
+def second(tiny_runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return tiny_runs[1]
 
 
 def artifacts(workplace: Workplace, record: dict[str, Any]) -> dict[str, Path]:

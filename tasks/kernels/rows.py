@@ -1,9 +1,9 @@
 """The row: its columns, how its id is made, and the text that other kernels read from it.
 
-    row_id       16 hex digits of xxh3 over source name, canonical record, and its n-th occurrence in that source
-    messages     list of {role, content, weight}; roles system, user, assistant, tool, text (raw text)
-    rejected     the other half of a preference pair, or null
-    meta         JSON of every other field of the record
+row_id       16 hex digits of xxh3 over source name, canonical record, and its n-th occurrence in that source
+messages     list of {role, content, weight}; roles system, user, assistant, tool, text (raw text)
+rejected     the other half of a preference pair, or null
+meta         JSON of every other field of the record
 """
 
 from typing import Any

@@ -1,0 +1,52 @@
+"""`winnow dashboard`, looked at in a real browser: the run, its cached tasks, its artifacts."""
+
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from typing import Any
+
+import pytest
+
+from tests.browser import browser
+from tests.command import Workplace
+
+pytestmark = [pytest.mark.model, pytest.mark.server, pytest.mark.browser]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_served(url: str, process: "subprocess.Popen[str]") -> None:
+    for _ in range(600):
+        assert process.poll() is None, "the dashboard ended by itself"
+        try:
+            with urllib.request.urlopen(url, timeout=0.2):
+                return
+        except OSError:
+            signal.sigtimedwait([], 0.1)
+    raise TimeoutError(url)
+
+
+def test_the_dashboard_shows_runs_states_and_artifacts(
+    workplace: Workplace, tiny_runs: list[dict[str, Any]], chromium: str
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "flows.cli", "dashboard", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=workplace.environment())
+    try:
+        wait_until_served(f"http://127.0.0.1:{port}/api/health", process)
+        with browser() as window:
+            window.open(f"http://127.0.0.1:{port}/runs")
+            window.wait_for("Flow runs", "tiny", "Completed")
+            window.click("tiny")
+            window.wait_for("15 Task runs", "Finished in state Cached", "evaluate", "report")
+            window.click("Artifacts")
+            window.wait_for("winnow-run", "MARKDOWN")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
