@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selectio
     config = load_config(name, tuple(overrides))
     preflight(config, folder)
     if selection.first > 0:
-        command = " ".join(["winnow run", name, *(f"--set '{text}'" for text in overrides)])
-        check_range(make_plan(workspace(config, folder, selection.force), selection), selection, command)
+        plan = make_plan(workspace(config, folder, selection.force), selection)
+        check_range(plan, selection, _command(name, overrides, data_dir))
+    _check_writable(folder)
     _prefect_defaults()
     from flows.runner import quiet_loggers
 
@@ -47,11 +50,11 @@ def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selectio
             return_state=True,
         )
     except KeyboardInterrupt:
-        _print_way_on(name, overrides, data_dir)
+        _print_way_on(name, overrides, data_dir, selection)
         raise
     record = read_run(folder, run_id)
     if record.status == "interrupted":
-        _print_way_on(name, overrides, data_dir)
+        _print_way_on(name, overrides, data_dir, selection)
         raise KeyboardInterrupt
     if as_json:
         print(json.dumps(record.to_dict(), ensure_ascii=False))
@@ -64,7 +67,7 @@ def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selectio
     error = record.error or {"message": "a stage crashed; see the log above", "place": "", "cure": ""}
     place = f"{error['place']}: " if error["place"] else ""
     print(f"error: {place}{error['message']}\n  what to do: {error['cure']}", file=sys.stderr)
-    _print_way_on(name, overrides, data_dir)
+    _print_way_on(name, overrides, data_dir, selection)
     return 2 if error.get("type") in ("ConfigError", "SourceError", "ModelError") else 1
 
 
@@ -233,11 +236,32 @@ def _prefect_defaults() -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 
-def _print_way_on(name: str, overrides: list[str], data_dir: str | None) -> None:
-    words = ["winnow run", name, *(f"--set '{text}'" for text in overrides)]
-    if data_dir:
-        words.append(f"--data-dir {data_dir}")
+def _print_way_on(name: str, overrides: list[str], data_dir: str | None, selection: Selection) -> None:
+    words = [_command(name, overrides, data_dir)]
+    for option, stage in (("--from", selection.from_stage), ("--until", selection.until), ("--only", selection.only)):
+        words += [option, stage] if stage else []
     print(f"  finished stages are kept; to go on: {' '.join(words)}", file=sys.stderr)
+
+
+def _command(name: str, overrides: list[str], data_dir: str | None) -> str:
+    words = ["winnow", "run", name]
+    for text in overrides:
+        words += ["--set", text]
+    return shlex.join(words + (["--data-dir", data_dir] if data_dir else []))
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise ConfigError, before anything runs, if the data folder can't be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} can't be written: {error.strerror or error}",
+            place="--data-dir",
+            cure="name a folder that you may write to",
+        ) from error
 
 
 def _say(text: str) -> None:

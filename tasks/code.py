@@ -7,13 +7,12 @@ out, since the values it gives stand in the key; so are the wrapper's own files,
 
 import ast
 import json
-import os
 import sys
 import time
 from functools import cache
 from pathlib import Path
 
-from tasks.kernels.digests import SETTLE_NS, canonical_json, file_stamp, json_digest
+from tasks.kernels.digests import SETTLE_NS, file_stamp, json_digest, write_memo
 
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("tasks",)
@@ -87,10 +86,7 @@ class CodeDigests:
     def _save(self, known: dict[str, str]) -> None:
         if not self._stamp:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(canonical_json({"stamp": self._stamp, "digests": known}))
-        temporary.replace(self._path)
+        write_memo(self._path, {"stamp": self._stamp, "digests": known})
 
 
 def _source_stamp() -> str:

@@ -222,6 +222,12 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
         for name in sorted({*old, *new}):
             found += _differences(old.get(name), new.get(name), f"{path}.{name}" if path else str(name))
         return found
+    if isinstance(old, list) and isinstance(new, list):
+        if len(old) != len(new):
+            return [f"{path} {len(old)} entries -> {len(new)} entries"]
+        return [
+            word for i, pair in enumerate(zip(old, new, strict=True)) for word in _differences(*pair, f"{path}.{i}")
+        ]
     return [] if old == new else [f"{path} {old} -> {new}"]
 
 

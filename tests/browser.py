@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -38,7 +40,7 @@ class Browser:
             const look = () => {
               const text = document.body.innerText;
               if (words.every(word => text.includes(word)) || Date.now() - start > limit) done(text);
-              else requestAnimationFrame(look);
+              else setTimeout(look, 100);
             };
             look();
         """
@@ -69,7 +71,7 @@ class Browser:
 @contextmanager
 def browser(width: int = 1400, height: int = 1000) -> Iterator[Browser]:
     """A fresh headless window on a profile of its own."""
-    driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert driver.stdout is not None
         port = next(line.rsplit(" ", 1)[1].strip(".\n") for line in driver.stdout if "successfully on port" in line)
@@ -77,11 +79,14 @@ def browser(width: int = 1400, height: int = 1000) -> Iterator[Browser]:
         options = {"args": [*_ARGUMENTS, f"--window-size={width},{height}"]}
         wanted = {"goog:chromeOptions": options, "timeouts": {"script": 120_000, "pageLoad": 120_000}}
         session = _call(root, {"capabilities": {"alwaysMatch": wanted}})
-        yield Browser(f"{root}/{session['sessionId']}")
-        urllib.request.urlopen(urllib.request.Request(f"{root}/{session['sessionId']}", method="DELETE")).close()
+        window = f"{root}/{session['sessionId']}"
+        try:
+            yield Browser(window)
+        finally:
+            urllib.request.urlopen(urllib.request.Request(window, method="DELETE"), timeout=30).close()
     finally:
-        driver.terminate()
-        driver.communicate()
+        os.killpg(driver.pid, signal.SIGKILL)  # the driver and whatever window it left
+        driver.wait()
 
 
 def _call(url: str, body: dict[str, Any] | None = None) -> Any:

@@ -1,5 +1,6 @@
 """Digests: of JSON values, of files (remembered), of folders."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -26,6 +27,15 @@ def sha256_file(path: Path) -> str:
     """sha256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_memo(path: Path, value: Any) -> None:
+    """Keep what may be computed again, atomically; where nothing can be written, nothing is remembered."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(canonical_json(value))
+        temporary.replace(path)
 
 
 def file_stamp(path: Path) -> list[int]:
@@ -73,10 +83,7 @@ class FileDigests:
         """Write what was learned, atomically; a reader never sees half of it."""
         if not self._dirty or self._known is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(canonical_json(self._known))
-        temporary.replace(self._path)
+        write_memo(self._path, self._known)
         self._dirty = False
 
     def _load(self) -> dict[str, list[Any]]:

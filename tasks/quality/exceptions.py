@@ -33,9 +33,8 @@ def of_text() -> list[pl.Expr]:
     flags = {
         "raw_text": roles.list.contains("text"),
         "calls_tools": pl.col("tools").is_not_null() | roles.list.contains("tool"),
-        "asks_for_a_word": _asks(question, patterns.ASKS_FOR_A_WORD)
-        | answer.str.contains(r"\d")
-        | _holds(question, answer),
+        "asks_for_a_word": (answer.str.len_chars() <= _SHORT_CHARS)
+        & (_asks(question, patterns.ASKS_FOR_A_WORD) | answer.str.contains(r"\d") | _holds(question, answer)),
         "asks_for_markup": _asks(prompt_text(), patterns.ASKS_FOR_MARKUP),
         "asks_for_language": _asks(prompt_text(), patterns.ASKS_FOR_LANGUAGE),
     }

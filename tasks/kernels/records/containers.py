@@ -8,7 +8,7 @@ import gzip
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -54,13 +54,17 @@ def write_records(records: Iterable[dict[str, Any]], out: Path) -> int:
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
     """A file beside `out` to write to, which takes its place when all went well."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(out)
+    except OSError as error:
+        message = f"{out} can't be written: {error.strerror or error}"
+        raise ConfigError(message, place="--out", cure="name a file in a folder that you may write to") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _opened(path: Path, suffix: str) -> IO[bytes]:
