@@ -13,7 +13,7 @@ from typing import Any
 from flows.planner import Selection, check_range, make_plan, preflight, workspace
 from pipeline_config.errors import ConfigError
 from pipeline_config.load import load_config
-from pipeline_config.schema import Config
+from pipeline_config.schema import DATA_STAGES, Config
 from tasks.artifact import Artifact, Store, read_manifest
 from tasks.key import data_folder
 from tasks.runs import RunRecord, new_run_id, read_run
@@ -115,9 +115,10 @@ def export_stage(
 
     folder = data_folder(data_dir)
     record = read_run(folder, run_id)
-    rows = stage_artifact(record, stage, folder).rows()
-    if "messages" not in rows.collect_schema().names():
+    artifact = stage_artifact(record, stage, folder)
+    if stage not in DATA_STAGES[:-1]:
         raise ConfigError(f"{stage} holds no rows", place="--stage", cure="name a stage from ingest to augment")
+    rows = artifact.rows()
     rows = _only(rows, "split", split)
     rows = _only(rows, "source", source)
     written = export_rows(rows, format_, out)

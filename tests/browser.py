@@ -51,11 +51,12 @@ class Browser:
         return text
 
     def click(self, text: str) -> None:
-        """Click the innermost element that reads so."""
+        """Click the first innermost element that reads so."""
         script = """
             const text = arguments[0];
-            const found = [...document.querySelectorAll('body *')].reverse()
-              .find(each => (each.innerText || '').trim() === text);
+            const reads = each => (each.innerText || '').trim() === text;
+            const found = [...document.querySelectorAll('body *')]
+              .find(each => reads(each) && ![...each.children].some(reads));
             if (!found) throw new Error('nothing to click reads ' + text);
             found.dispatchEvent(new MouseEvent('mousedown', {bubbles: true, button: 0}));
             found.click();

@@ -158,9 +158,10 @@ def test_explain_refuses_what_it_does_not_know(workplace: Workplace, first: dict
 
 
 def test_preview_marks_what_is_trained(workplace: Workplace, first: dict[str, Any]) -> None:
-    done = workplace.winnow("preview", "--samples", "1")
+    done = workplace.winnow("preview", "--samples", "4")
     assert done.returncode == 0
-    assert "<|im_start|>" in done.stdout
+    assert "tokens learned" in done.stdout
+    assert "<|im_end|>⟧" in done.stdout
 
 
 def test_the_tables_show_stages_and_models(workplace: Workplace, second: dict[str, Any]) -> None:
