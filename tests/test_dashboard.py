@@ -37,7 +37,7 @@ def test_the_dashboard_shows_runs_states_and_artifacts(
 ) -> None:
     port = free_port()
     command = [sys.executable, "-m", "flows.cli", "dashboard", "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=workplace.environment())
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, text=True, env=workplace.environment())
     try:
         wait_until_served(f"http://127.0.0.1:{port}/api/health", process)
         with browser() as window:

@@ -274,7 +274,7 @@ def test_a_file_that_could_not_be_written_whole_is_not_there(tmp_path, monkeypat
 
     decision = read(write_lines(tmp_path / "in.jsonl", ALPACA))
     monkeypatch.setattr("tasks.kernels.records.containers._line", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ConfigError, match="No space"):
         export_rows(rows_of(decision).lazy(), "alpaca", tmp_path / "sub" / "out.jsonl")
     assert list((tmp_path / "sub").iterdir()) == []
 
