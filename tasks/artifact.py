@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_config.errors import ArtifactError
 from tasks.kernels.digests import FileDigests, canonical_json, json_digest, sha256_file
+from tasks.kernels.durable import sync
 
 if TYPE_CHECKING:
     import polars as pl
@@ -227,16 +228,8 @@ def _list_files(folder: Path) -> list[dict[str, Any]]:
 
 def _sync_tree(folder: Path) -> None:
     for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path)
+    sync(folder)
 
 
 def _replace_folder(temporary: Path, final: Path) -> None:
@@ -245,5 +238,5 @@ def _replace_folder(temporary: Path, final: Path) -> None:
     if final.exists():
         final.rename(aside)
     temporary.rename(final)
-    _sync(final.parent)
+    sync(final.parent)
     shutil.rmtree(aside, ignore_errors=True)

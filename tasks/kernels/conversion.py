@@ -8,7 +8,6 @@ digest of the packaged file and of this conversion's version, and its contents a
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from pipeline_config.errors import ArtifactError
 from tasks.kernels.digests import FileDigests, canonical_json, json_digest, sha256_file
+from tasks.kernels.durable import sync
 from tasks.kernels.progress import track
 from tasks.kernels.quiet import quiet
 
@@ -68,11 +68,11 @@ def _convert(gguf: Path, folder: Path) -> None:
         record = {path.name: sha256_file(path) for path in files}
         (temporary / _RECORD).write_text(canonical_json(record))
         for path in [*files, temporary / _RECORD, temporary]:
-            _sync(path)
+            sync(path)
         if folder.exists():  # damaged
             shutil.rmtree(folder)
         temporary.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -112,14 +112,6 @@ def _intact(folder: Path, digests: FileDigests) -> bool:
         return bool(record) and all(digests.of(folder / name) == value for name, value in record.items())
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
