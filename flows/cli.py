@@ -120,7 +120,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write rows for any other trainer."""
-    from flows.commands import export_stage
+    from flows.outputs import export_stage
 
     export_stage(stage, out, run_id, format_, split, source, data_dir, as_json=as_json)
 
@@ -132,7 +132,7 @@ def preview(
     data_dir: DataDir = None,
 ) -> None:
     """Print rendered samples with the trained tokens marked."""
-    from flows.commands import show_preview
+    from flows.outputs import show_preview
 
     show_preview(run_id, samples, data_dir)
 
@@ -140,7 +140,7 @@ def preview(
 @app.command()
 def report(run_id: RunId = None, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Say where a run's report is."""
-    from flows.commands import show_report
+    from flows.outputs import show_report
 
     show_report(run_id, data_dir, as_json=as_json)
 
@@ -154,7 +154,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure one model on one file."""
-    from flows.commands import evaluate_file
+    from flows.outputs import evaluate_file
 
     evaluate_file(model, data, list(sets or ()), data_dir, as_json=as_json)
 

@@ -8,15 +8,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from flows.planner import Selection, check_range, make_plan, preflight, workspace
 from pipeline_config.errors import ConfigError
 from pipeline_config.load import load_config
-from pipeline_config.schema import DATA_STAGES, Config
-from tasks.artifact import Artifact, Store, read_manifest
+from pipeline_config.schema import Config
 from tasks.key import data_folder
-from tasks.runs import RunRecord, new_run_id, read_run
+from tasks.runs import new_run_id, read_run
 
 
 def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selection: Selection, *, as_json: bool) -> int:
@@ -78,6 +76,7 @@ def show_plan(name: str, overrides: list[str], data_dir: str | None, selection: 
     config = load_config(name, tuple(overrides))
     preflight(config, folder)
     verdicts = make_plan(workspace(config, folder, selection.force), selection)
+    check_range(verdicts, selection, _command(name, overrides, data_dir))
     if as_json:
         lines = [{"name": v.name, "verdict": v.verdict, "reason": v.reason, "key": v.key} for v in verdicts]
         print(json.dumps({"stages": lines}, ensure_ascii=False))
@@ -97,76 +96,6 @@ def show_status(run_id: str | None, data_dir: str | None, *, as_json: bool) -> N
     from flows.show import print_run
 
     print_run(record, folder)
-
-
-def export_stage(
-    stage: str,
-    out: Path,
-    run_id: str | None,
-    format_: str,
-    split: str | None,
-    source: str | None,
-    data_dir: str | None,
-    *,
-    as_json: bool,
-) -> None:
-    """Write the rows that a stage left, for any other trainer."""
-    from tasks.kernels.export import export_rows
-
-    folder = data_folder(data_dir)
-    record = read_run(folder, run_id)
-    artifact = stage_artifact(record, stage, folder)
-    if stage not in DATA_STAGES[:-1]:
-        raise ConfigError(f"{stage} holds no rows", place="--stage", cure="name a stage from ingest to augment")
-    rows = artifact.rows()
-    rows = _only(rows, "split", split)
-    rows = _only(rows, "source", source)
-    written = export_rows(rows, format_, out)
-    if as_json:
-        print(json.dumps({"out": str(out), "rows": written}))
-    else:
-        print(f"{written} rows of run {record.run_id}, {stage}, in {out}")
-
-
-def show_preview(run_id: str | None, samples: int, data_dir: str | None) -> None:
-    """Print a few tokenised rows with the trained tokens marked."""
-    from tasks.kernels.models import load_tokenizer, model_folder
-    from tasks.kernels.preview import preview_rows, render_terminal
-
-    folder = data_folder(data_dir)
-    record = read_run(folder, run_id)
-    tokens = stage_artifact(record, "tokenize", folder).rows()
-    name = (record.config.get("tokenize") or {}).get("model") or record.config["model"]
-    tokenizer = load_tokenizer(model_folder(name, folder))
-    print(render_terminal(preview_rows(tokens, tokenizer, samples), colour=sys.stdout.isatty()))
-
-
-def show_report(run_id: str | None, data_dir: str | None, *, as_json: bool) -> None:
-    """Print the path of a run's report."""
-    folder = data_folder(data_dir)
-    record = read_run(folder, run_id)
-    path = stage_artifact(record, "report", folder).path / "report.html"
-    print(json.dumps({"report": str(path)}) if as_json else path)
-
-
-def evaluate_file(model: str, data: Path, overrides: list[str], data_dir: str | None, *, as_json: bool) -> None:
-    """Measure one model on one file, outside any run; `--set evaluate.…` changes how."""
-    from tasks.kernels.models import check_model
-
-    sources = f"ingest.sources=[{{path: {json.dumps(str(data))}}}]"
-    config = load_config("default", (sources, "evaluate={}", *overrides)).evaluate
-    if config is None:
-        raise ConfigError("evaluate is null", place="--set evaluate", cure="leave that override out")
-    check_model(model, "causal", place="MODEL")
-    from tasks.evaluate.standalone import evaluate_model
-    from tasks.kernels.reading.rows_of_file import read_rows
-
-    metrics = evaluate_model(model, read_rows(data.absolute()), config, data_folder(data_dir)).metrics
-    if as_json:
-        print(json.dumps({"model": model, "data": str(data), "metrics": dict(metrics)}, ensure_ascii=False))
-        return
-    for name, value in sorted(metrics.items()):
-        print(f"{name:40} {value:12.4f}")
 
 
 def print_config(name: str, overrides: list[str], *, schema: bool) -> None:
@@ -192,41 +121,6 @@ def serve_dashboard(port: int, data_dir: str | None) -> int:
     process.terminate()
     process.wait()
     return 0
-
-
-def stage_artifact(record: RunRecord, stage: str, data_dir: Path) -> Artifact:
-    """The artifact that a run used for a stage.
-
-    Raises:
-        ConfigError: the run has none.
-    """
-    known = [entry.name for entry in record.stages if entry.key and entry.state in ("ran", "cached", "failed")]
-    if stage not in known:
-        raise ConfigError(
-            f"run {record.run_id} has no {stage}", place="--stage", cure=f"stages of this run: {', '.join(known)}"
-        )
-    folder = Store(data_dir).folder(stage, str(record.stage(stage).key))
-    try:
-        return Artifact(folder, read_manifest(folder))
-    except (OSError, ValueError):
-        raise ConfigError(
-            f"the artifact of {stage} is gone",
-            place=f"run {record.run_id}",
-            cure="type: winnow run with its configuration",
-        ) from None
-
-
-def _only(rows: Any, column: str, value: str | None) -> Any:
-    import polars as pl
-
-    if value is None:
-        return rows
-    known = rows.select(pl.col(column).unique().sort()).collect()[column].drop_nulls().to_list()
-    if value not in known:
-        raise ConfigError(
-            f"no row has {column} {value!r}", place=f"--{column}", cure=f"there are: {', '.join(known) or 'none'}"
-        )
-    return rows.filter(pl.col(column) == value)
 
 
 def _prefect_defaults() -> None:

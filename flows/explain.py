@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from flows.commands import stage_artifact
+from flows.outputs import stage_artifact
 from pipeline_config.errors import ConfigError
 from pipeline_config.schema import DATA_STAGES
 from tasks.artifact import Artifact
@@ -55,7 +55,7 @@ def story(row_id: str, artifacts: list[Artifact]) -> list[dict[str, Any]]:
 
 def _artifacts(record: RunRecord, data_dir: Path) -> list[Artifact]:
     made = [entry.name for entry in record.stages if entry.name in DATA_STAGES and entry.key]
-    return [stage_artifact(record, name, data_dir) for name in made if record.stage(name).state != "skipped"]
+    return [stage_artifact(record, name, data_dir, "RUN") for name in made if record.stage(name).state != "skipped"]
 
 
 def _full_id(prefix: str, artifacts: list[Artifact]) -> str:

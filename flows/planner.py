@@ -35,9 +35,9 @@ class Selection:
     def check(self) -> None:
         """Raise ConfigError for a stage that does not exist, or bounds that leave nothing."""
         for option, name in (("--from", self.from_stage), ("--until", self.until), ("--only", self.only)):
-            _check_name(option, name)
+            check_stage(option, name)
         for name in self.force:
-            _check_name("--force", name)
+            check_stage("--force", name)
         if self.only and (self.from_stage or self.until):
             raise ConfigError("--only stands alone", place="--only", cure="leave out --from and --until")
         if self.first > self.last:
@@ -57,9 +57,22 @@ class Selection:
         name = self.only or self.until
         return STAGES.index(name) if name else len(STAGES) - 1
 
+    @property
+    def below(self) -> str:
+        """Why a stage behind the last one is left out."""
+        return f"below {'--only' if self.only else '--until'} {STAGES[self.last]}"
+
     def may_run(self, stage: str) -> bool:
         """Whether a stage may be computed."""
         return self.first <= STAGES.index(stage) <= self.last
+
+
+def check_stage(option: str, name: str | None) -> None:
+    """Raise ConfigError for a stage that does not exist; None is no stage."""
+    if name is not None and name not in STAGES:
+        raise ConfigError(
+            f"there is no stage {name!r}{did_you_mean(name, STAGES)}", place=option, cure=f"stages: {', '.join(STAGES)}"
+        )
 
 
 def load_stage(name: str) -> Stage:
@@ -92,7 +105,7 @@ def make_plan(work: Workspace, selection: Selection) -> list[Verdict]:
     blocked = False
     for name in STAGES:
         if STAGES.index(name) > selection.last:
-            verdicts.append(Verdict(name, "skipped", f"below --until {STAGES[selection.last]}"))
+            verdicts.append(Verdict(name, "skipped", selection.below))
             continue
         verdict = examine(load_stage(name), work, blocked)
         verdicts.append(verdict)
@@ -145,10 +158,3 @@ def _models(config: Config) -> list[tuple[str, Literal["causal", "encoder"], str
     if config.evaluate is not None and "bertscore_f1" in config.evaluate.metrics:
         found.append((config.evaluate.encoder, "encoder", "evaluate.encoder"))
     return list(dict.fromkeys(found))
-
-
-def _check_name(option: str, name: str | None) -> None:
-    if name is not None and name not in STAGES:
-        raise ConfigError(
-            f"there is no stage {name!r}{did_you_mean(name, STAGES)}", place=option, cure=f"stages: {', '.join(STAGES)}"
-        )

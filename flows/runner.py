@@ -83,7 +83,10 @@ class Runner:
         entry = self.record.stage(stage.name)
         outside = STAGES.index(stage.name) > self.selection.last
         if outside or self.work.config.section(stage.name) is None:
-            entry.state, entry.reason = "skipped", "below --until" if outside else "no section in the configuration"
+            entry.state, entry.reason = (
+                "skipped",
+                self.selection.below if outside else "no section in the configuration",
+            )
             self._save()
             return
         try:
