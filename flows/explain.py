@@ -87,7 +87,7 @@ def _at_stage(
         events.append(_event(row_id, stage, "quarantined", text, line))
     now = None if stage == "tokenize" else _one(artifact.rows(), row_id)
     if before is None and now is not None:
-        events.append(_first_seen(row_id, stage, now))
+        events.append(_first_seen(row_id, artifact, now))
     for line in _lines(artifact.ledger("changed"), row_id):
         places = line["spans"] or []
         text = f"edited by {line['rule']} in {len(places)} place(s), digest {line['before']} -> {line['after']}"
@@ -101,11 +101,14 @@ def _at_stage(
     return events
 
 
-def _first_seen(row_id: str, stage: str, now: dict[str, Any]) -> dict[str, Any]:
+def _first_seen(row_id: str, artifact: Artifact, now: dict[str, Any]) -> dict[str, Any]:
+    stage = artifact.stage
     about = [f"source {now['source']}"] + [f"{k} {now[k]}" for k in ("task", "label", "lang") if now.get(k)]
     if now.get("parent_row_id"):
-        text = f"added for its parent {now['parent_row_id']} ({', '.join(about)}): {_text_of(now)}"
-        return _event(row_id, stage, "added", text)
+        lines = _lines(artifact.ledger("added"), row_id) if artifact.manifest["rows"]["added"] else []
+        by = "".join(f" by {line['rule']}" for line in lines)
+        text = f"added{by} for its parent {now['parent_row_id']} ({', '.join(about)}): {_text_of(now)}"
+        return _event(row_id, stage, "added", text, *lines)
     return _event(row_id, stage, "ingested", f"read from {', '.join(about)}: {_text_of(now)}")
 
 

@@ -40,8 +40,10 @@ class Source(Strict):
 
     @model_validator(mode="after")
     def _one_place(self) -> "Source":
-        if (self.path is None) == (self.dataset is None):
-            raise ValueError("give either path or dataset")
+        if self.path is not None and self.dataset is not None:
+            raise ValueError("a source has a path or a dataset, and both are given; leave one out")
+        if self.path is None and self.dataset is None:
+            raise ValueError("a source needs a path (files) or a dataset (hub name or folder)")
         return self
 
 
@@ -149,7 +151,9 @@ class Quality(Section):
         default_factory=dict, description="rule → threshold, in place of the rule set's own"
     )
     disable: list[str] = Field(default_factory=list, description="rules not to apply")
-    languages: list[str] = Field(default_factory=list, description="ISO 639-1 codes to keep (empty: all)")
+    languages: list[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]] = Field(
+        default_factory=list, description="ISO 639-1 codes to keep, such as en or zh (empty: all)"
+    )
     min_language_score: float = Field(0.5, ge=0, le=1, description="below this the language counts as unknown")
 
 

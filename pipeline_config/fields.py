@@ -5,9 +5,10 @@ the expensive row-local scores, which are cached apart; a *neutral* one (paths, 
 gate bounds) changes no output and stands in no key.
 """
 
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 KEY_ROLE = "key_role"
 
@@ -26,6 +27,20 @@ class Strict(BaseModel):
     """A model that refuses keys it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's `yes` and `on` are true, and would count as 1 without a word."""
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, bool) and field is not None and not _takes(field.annotation, bool):
+            raise PydanticCustomError("no_number", "input should not be true or false")
+        return value
+
+
+def _takes(annotation: Any, kind: type) -> bool:
+    """Whether a type, or one that it is made of, is `kind` (or anything)."""
+    return annotation in (kind, Any) or any(_takes(part, kind) for part in get_args(annotation))
 
 
 class Gate(Strict):
@@ -50,7 +65,7 @@ class Gate(Strict):
 class Section(Strict):
     """A stage's section. `null` or absent: the stage is skipped; `{}`: on, with these defaults."""
 
-    seed: int | None = Field(None, ge=0, description="this stage's own seed (default: the top-level seed)")
+    seed: int | None = Field(None, ge=0, le=2**32 - 1, description="this stage's own seed (default: the top-level seed)")
     gate: Gate = neutral(default_factory=Gate, description="bounds on what the stage publishes")
 
 

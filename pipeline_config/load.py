@@ -4,6 +4,7 @@ Every value remembers where it was written, so that an error names file, line an
 folder of the file that wrote them, in `--set` on the working directory; here they become absolute, once.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -231,7 +232,8 @@ def _config_error(error: ValidationError, document: Document) -> ConfigError:
             cure = "name your data: --set 'ingest.sources=[{path: mine.jsonl}]', or try `winnow run demo`"
     elif kind == "value_error":
         message = str(problem["msg"]).removeprefix("Value error, ")
-        cure = f"see {key} in `winnow config --schema`"
+        place = _place(document, path or _key_in(message, document))
+        cure = "see `winnow config --schema`" if not path else f"see {key} in `winnow config --schema`"
     else:
         text = problem["msg"][0].lower() + problem["msg"][1:]
         message = f"{key} is {problem['input']!r}: {text}"
@@ -256,7 +258,19 @@ def _written_path(loc: tuple[Any, ...], values: Any, kind: str) -> KeyPath:
     return tuple(path)
 
 
+def _key_in(message: str, document: Document) -> KeyPath:
+    """The key that an error across sections is about: one that was overridden, else the first that it names."""
+    named = [tuple(word.split(".")) for word in re.findall(r"[a-z_]+(?:\.[a-z_]+)*", message)]
+    known = [path for path in named if path[0] in Config.model_fields]
+    return next((path for path in known if _place(document, path).startswith("--set")), known[0] if known else ())
+
+
 def _place(document: Document, path: KeyPath) -> str:
+    """Where a key was written: an override below it, itself, something else below it, else what it stands in."""
+    below = [place for known, place in document.places.items() if path and known[: len(path)] == path != known]
+    overridden = [place for place in below if place.startswith("--set")]
+    if overridden or (below and path not in document.places):
+        return (overridden or below)[0]
     for end in range(len(path), -1, -1):
         if path[:end] in document.places:
             return document.places[path[:end]]

@@ -43,7 +43,7 @@ class Config(Strict):
     """A run, from its sources to its report."""
 
     model: str = Field("asset:smollm2-135m-instruct", description="base model: folder, hub name, or asset:<name>")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
     ingest: Ingest
     clean: Clean | None = None
     dedupe: Dedupe | None = None

@@ -7,7 +7,7 @@ import polars as pl
 from pipeline_config.errors import DataError
 from tasks.artifact import Artifact, write_frame, write_parts
 from tasks.key import writes_text
-from tasks.ledger import Decision, check_equation, counts
+from tasks.ledger import ADDED_SCHEMA, Decision, check_equation, counts
 
 _POSITION = "__position"
 _NAMED = "__named"
@@ -16,7 +16,7 @@ _NAMED = "__named"
 def write_decision(
     stage: str, decision: Decision, before: Artifact | None, folder: Path
 ) -> tuple[dict[str, object], dict[str, int]]:
-    """Write rows (or the thin decision) and the three ledgers into a folder.
+    """Write rows (or the thin decision) and the ledgers into a folder.
 
     Returns:
         the manifest's row counts, and the facts that every data stage has.
@@ -45,6 +45,8 @@ def write_decision(
     write_frame(decision.removed, folder / "removed.parquet")
     write_frame(decision.changed, folder / "changed.parquet")
     write_frame(decision.quarantined, folder / "quarantine.parquet")
+    if decision.added is not None and decision.added.height:
+        write_frame(decision.added.select(list(ADDED_SCHEMA)), folder / "added.parquet")
     facts = {
         "row_id_duplicates": rows.height - rows["row_id"].n_unique(),
         "null_row_ids": rows["row_id"].null_count(),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # raise when the wrapper writes other bytes for the same decision
 ROW_GROUP = 16_384
 PART_ROWS = 131_072
-LEDGERS = ("removed", "changed", "quarantine")
+LEDGERS = ("removed", "changed", "quarantine", "added")
 MANIFEST = "manifest.json"
 
 
@@ -64,7 +64,7 @@ class Artifact:
         return not (self.path / "decision.parquet").exists()
 
     def ledger(self, name: str) -> "pl.LazyFrame":
-        """`removed`, `changed` or `quarantine`."""
+        """`removed`, `changed` or `quarantine`; `added` only where rows were added."""
         import polars as pl
 
         return pl.scan_parquet(self.path / f"{name}.parquet", glob=False)

@@ -36,6 +36,7 @@ QUARANTINE_SCHEMA: dict[str, Any] = {
     "detail": pl.String,
     "excerpt": pl.String,  # at most 2 kB, personal data masked
 }
+ADDED_SCHEMA: dict[str, Any] = {"row_id": pl.String, "parent_row_id": pl.String, "rule": pl.String}
 EXCERPT_BYTES = 2048
 
 

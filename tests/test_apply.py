@@ -90,9 +90,11 @@ def test_added_text_rows_keep_their_own_text(store: Store) -> None:
     ingest = publish(store, "ingest", Decision(assigned=rows(2)), None)
     line = {"row_id": "n", "parent_row_id": "r0", "source": "s", "messages": [{"role": "text", "content": "other"}]}
     added = added_frame([line]).with_columns(rule=pl.lit("swap"))
-    frame = publish(store, "augment", Decision(added=added), ingest).rows().collect()
+    artifact = publish(store, "augment", Decision(added=added), ingest)
+    frame = artifact.rows().collect()
     assert [m[0]["content"] for m in frame["messages"].to_list()] == ["text 0", "other", "text 1"]
     assert "rule" not in frame.columns
+    assert artifact.ledger("added").collect().rows() == [("n", "r0", "swap")]
 
 
 @pytest.mark.parametrize(

@@ -145,3 +145,21 @@ def test_paths_and_gates_stand_in_no_key(tmp_path: Path) -> None:
 
 def test_every_stage_is_a_section() -> None:
     assert set(STAGES) <= set(Config.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "words"),
+    [
+        ("dedup.threshold=0.5", "--set dedup.threshold", "did you mean 'dedupe'"),
+        ("tokenize=null", "--set tokenize", "train needs tokenize"),
+        ("dedupe.threshold=yes", "--set dedupe.threshold", "should not be true or false"),
+        ("split.test=true", "--set split.test", "should not be true or false"),
+        ("seed=5000000000", "--set seed", "less than or equal to 4294967295"),
+        ("ingest.sources.0.dataset=org/name", "--set ingest.sources.0.dataset", "both are given"),
+        ("ingest.sources.+={task: qa}", "--set ingest.sources.+", "needs a path (files) or a dataset"),
+        ("quality={languages: [english]}", "--set quality", "quality.languages.0 is 'english'"),
+    ],
+)
+def test_an_override_that_is_to_blame_is_named(tmp_path: Path, override: str, place: str, words: str) -> None:
+    error = fails(write(tmp_path, SOURCE + "tokenize: {}\ntrain: {}\nsplit: {}\n"), override)
+    assert (error.place, words in error.message) == (place, True), error.message

@@ -38,8 +38,8 @@ def text(path, content):
         (lambda folder: str(folder / "gone.jsonl"), "there is no file"),
         (lambda folder: str(folder / "*.jsonl"), "no file matches"),
         (lambda folder: text(folder / "a.jsonl", ""), "is empty"),
-        (lambda folder: text(folder / "a.jsonl", "\ufeff"), "is empty"),
-        (lambda folder: text(folder / "a.jsonl", " \n\n"), "is empty"),
+        (lambda folder: text(folder / "a.jsonl", "\ufeff"), "nothing but white space"),
+        (lambda folder: text(folder / "a.jsonl", " \n\n"), "nothing but white space"),
         (lambda folder: text(folder / "a.xlsx", "x"), "no kind of file we know"),
         (lambda folder: str(folder), "is a folder"),
         (lambda folder: text(folder / "a.parquet", "PAR1, and then nothing"), "no complete Parquet file"),
@@ -63,6 +63,15 @@ def test_a_format_that_no_record_has_is_found_before_anything_runs(tmp_path):
     with pytest.raises(SourceError, match="alpaca needs the fields instruction, output") as caught:
         check(tmp_path, {"path": str(path), "format": "alpaca"})
     assert caught.value.place == "ingest.sources.0.format"
+
+
+@pytest.mark.parametrize("record_format", ["auto", "prompt_completion"])
+def test_a_field_that_no_record_has_is_named_before_anything_runs(tmp_path, record_format):
+    path = write_lines(tmp_path / "a.jsonl", [{"question": "Was?", "completion": "Das."}])
+    fields = {"prompt": "qestion"}
+    with pytest.raises(SourceError, match="no record has the field 'qestion'; did you mean 'question'") as caught:
+        check(tmp_path, {"path": str(path), "format": record_format, "fields": fields})
+    assert caught.value.place == "ingest.sources.0.fields.prompt"
 
 
 def test_an_unknown_field_name_is_a_config_error():

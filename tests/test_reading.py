@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tasks.kernels.reading.delimited import DelimitedReader
 from tasks.kernels.reading.encodings import LineDecoder, TextDecoder
 from tasks.kernels.reading.files import read_file
+from tasks.kernels.reading.json_lines import parse_block
 from tasks.kernels.reading.json_values import read_json_values
-from tasks.kernels.reading.streams import line_blocks
+from tasks.kernels.reading.streams import Lines, line_blocks
 from tasks.kernels.records.calls import join_calls, split_calls
 from tasks.kernels.records.odd import json_safe, odd_places, put_back, real
 from tasks.kernels.records.shape import fill, join_parts, literal, split_parts
@@ -91,6 +92,35 @@ def test_a_file_that_is_one_record_is_not_taken_for_a_list_of_turns(tmp_path):
     record = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "id": 1}
     (tmp_path / "a.json").write_text(json.dumps(record, indent=1))
     assert rows_of(read(tmp_path / "a.json")).height == 1
+
+
+objects = st.recursive(
+    st.one_of(any_text, st.integers(-9, 9)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(any_text, inner, max_size=3)),
+    max_leaves=8,
+)
+spacing = st.sampled_from([(",", ":"), (", ", ": "), (", ", " : "), (", ", "\t:")])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(any_text, objects, min_size=1, max_size=4), spacing, st.booleans(), st.booleans())
+def test_a_record_is_refused_if_and_only_if_an_object_in_it_names_a_key_twice(record, separators, is_ascii, is_twice):
+    text = json.dumps(record, separators=separators, ensure_ascii=is_ascii)
+    if is_twice:
+        again = json.dumps({next(iter(record)): "again"}, separators=separators, ensure_ascii=is_ascii)
+        text = f"{text[:-1]},{again[1:]}"
+    data = f'{{"text": "first"}}\n{text}'.encode()
+    batch = parse_block(Lines(1, data), LineDecoder("utf-8"), 10**6)
+    assert [refused.reason for refused in batch.unread] == ["repeated_key"] * is_twice
+    if not is_twice:
+        assert batch.records[1].value == record
+
+
+def test_a_json_array_gives_up_only_the_record_that_names_a_key_twice(tmp_path):
+    (tmp_path / "a.json").write_text('[{"text": "a"}, {"text": "b", "text": "c"}, {"text": "d"}]')
+    decision = read(tmp_path / "a.json")
+    assert [messages[0]["content"] for messages in rows_of(decision)["messages"]] == ["a", "d"]
+    assert decision.quarantined["reason"].to_list() == ["repeated_key"]
 
 
 def test_text_behind_a_json_value_is_quarantined(tmp_path):

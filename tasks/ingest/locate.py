@@ -11,9 +11,10 @@ from typing import Any
 
 from pipeline_config.data_schema import Ingest, Source
 from pipeline_config.errors import SourceError
+from pipeline_config.suggest import did_you_mean
 from tasks.kernels.digests import FileDigests, json_digest
 from tasks.kernels.reading.files import kind_of, sample
-from tasks.kernels.reading.formats import REQUIRED, is_record, likeliest, unknown_format
+from tasks.kernels.reading.formats import REQUIRED, absent_names, is_record, likeliest, unknown_format
 from tasks.kernels.reading.streams import COMPRESSIONS
 
 _ENOUGH = 20  # records none of which has a format's fields: the format is wrong, not the records
@@ -133,11 +134,19 @@ def _check_records(path: Path, source: Source, place: str) -> None:
         _check_parquet(path, place)
         return
     fields = own_names(source)
-    records = sample(path, source.encoding, partial(is_record, source.format, fields))
+    try:
+        records = sample(path, source.encoding, partial(is_record, source.format, fields))
+    except SourceError as error:
+        error.place = f"{place}.path"
+        raise
+    fits = any(is_record(source.format, fields, record) for record in records)
+    absent = {} if fits else absent_names(records, fields)
+    if absent:
+        raise _no_such_field(records, absent, place)
     if source.format == "auto":
         if records and likeliest(records, fields) is None:
             raise unknown_format(records, str(path))
-    elif len(records) >= _ENOUGH and not any(is_record(source.format, fields, record) for record in records):
+    elif len(records) >= _ENOUGH and not fits:
         raise _wrong_format(records, source, fields, place)
 
 
@@ -148,6 +157,16 @@ def _wrong_format(records: list[Any], source: Source, fields: dict[str, str], pl
         f"the format {source.format} needs the fields {wanted}; the records have {found}",
         place=f"{place}.format",
         cure=f"name another format, or say with `{place}.fields` what the fields are called here",
+    )
+
+
+def _no_such_field(records: list[Any], absent: dict[str, str], place: str) -> SourceError:
+    there = list(dict.fromkeys(key for record in records if isinstance(record, dict) for key in record))
+    ours, theirs = next(iter(absent.items()))
+    return SourceError(
+        f"no record has the field {theirs!r}{did_you_mean(theirs, there)}",
+        place=f"{place}.fields.{ours}",
+        cure=f"the records have {', '.join(there[:12])}",
     )
 
 

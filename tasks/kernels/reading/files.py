@@ -142,7 +142,9 @@ def sample(path: Path, encoding: str, is_record: Callable[[Any], bool]) -> list[
     if found is not None and found.startswith("utf-16"):
         start = Utf16Stream(io.BytesIO(), found, start).read()
     if is_whole and not start.strip():
-        raise SourceError("the file is empty", place=str(path), cure="give a file with records in it")
+        raise SourceError(
+            f"{path} holds nothing but white space", place=str(path), cure="give a file with records in it"
+        )
     if not is_whole:
         if kind_of(path) == "json" and _is_one_value(start, path):
             return []

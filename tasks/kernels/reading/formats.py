@@ -71,6 +71,12 @@ def unknown_format(values: Sequence[Any], place: str) -> SourceError:
     )
 
 
+def absent_names(values: Sequence[Any], fields: Mapping[str, str]) -> dict[str, str]:
+    """Our field → the name that a source gives it, for names that stand in none of these records."""
+    there = {key for value in values if isinstance(value, dict) for key in value}
+    return {ours: theirs for ours, theirs in fields.items() if theirs not in there} if there else {}
+
+
 class FormatReader:
     """Reads records of one format, with one source's field names.
 
@@ -111,7 +117,7 @@ def _labelled(reader: FieldReader, record: Record, draft: Draft) -> None:
     if name not in record:
         raise NotReadable("missing_field", f"{name} is missing")
     if is_blank(record[name]):
-        raise NotReadable("content_null", f"{name} is empty")
+        raise NotReadable("content_null", f"{name} is {'null' if record[name] is None else 'empty'}")
     if isinstance(record[name], (dict, list)):
         raise NotReadable("content_not_text", f"{name} is neither text nor a number")
 

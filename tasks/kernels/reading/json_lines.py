@@ -13,6 +13,7 @@ import orjson
 
 from tasks.kernels.reading.encodings import LineDecoder
 from tasks.kernels.reading.records import Batch, NotReadable, Read, Unread, no_cycle_search, unread
+from tasks.kernels.reading.repeated_keys import refuse_repeated, repeated_key, suspects
 from tasks.kernels.reading.streams import Lines
 from tasks.kernels.records.odd import json_safe
 
@@ -46,7 +47,18 @@ def parse_block(block: Lines, decoder: LineDecoder, limit: int) -> Batch:
             records.append(Read(number, orjson.loads(line), line, False))
         except ValueError:
             _parse_again(number, line, limit, number - block.first_line in broken, decoder, batch)
+    _take_out_repeated_keys(batch)
     return batch
+
+
+def _take_out_repeated_keys(batch: Batch) -> None:
+    for index in reversed(suspects(batch.records)):
+        record = batch.records[index]
+        error = repeated_key(record.raw or b"")
+        if error is not None:
+            batch.unread.append(unread(record.line, error.reason, error.detail, record.raw or b""))
+            del batch.records[index]
+    batch.unread.sort(key=lambda refused: refused.line)
 
 
 def _parse_again(number: int, line: bytes, limit: int, is_broken: bool, decoder: LineDecoder, batch: Batch) -> None:
@@ -65,7 +77,7 @@ def parse_exactly(line: bytes, broken: str = "invalid_utf8") -> Any:
     """JSON text as a value in which nothing was rounded (`json_safe`).
 
     Raises:
-        NotReadable: it is no JSON, not UTF-8, holds a NUL byte or half a surrogate pair.
+        NotReadable: it is no JSON, not UTF-8, names a key twice, holds a NUL byte or half a surrogate pair.
     """
     if b"\0" in line:
         raise NotReadable("nul_byte", f"{line.count(0)} NUL bytes")
@@ -74,8 +86,10 @@ def parse_exactly(line: bytes, broken: str = "invalid_utf8") -> Any:
     except UnicodeDecodeError as error:
         raise NotReadable(broken, f"byte {error.start} of the record") from None
     try:
-        value = json_safe(json.loads(text))
+        value = json_safe(json.loads(text, object_pairs_hook=refuse_repeated))
         orjson.dumps(value)
+    except NotReadable:
+        raise
     except json.JSONDecodeError as error:
         raise NotReadable("not_json", f"{error.msg}: character {error.pos}") from None
     except RecursionError:

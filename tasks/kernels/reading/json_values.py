@@ -16,10 +16,11 @@ import xxhash
 
 from tasks.kernels.reading.encodings import TextDecoder, broken_reason
 from tasks.kernels.reading.records import EXCERPT_SOURCE_BYTES, Batch, NotReadable, Read, Unread, unread
+from tasks.kernels.reading.repeated_keys import refuse_repeated
 from tasks.kernels.reading.streams import BLOCK_BYTES, ByteStream, guarded, too_long
 from tasks.kernels.records.odd import json_safe
 
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(object_pairs_hook=refuse_repeated)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NEXT_RECORD = re.compile(r"[,\[]\s*(?=\{)")
 _BATCH = 2000
@@ -72,6 +73,8 @@ class _Window:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self.text, start)
+            except NotReadable:
+                raise
             except json.JSONDecodeError as error:
                 is_real = error.pos < len(self.text) - _NEAR_END and not error.msg.startswith("Unterminated")
                 if is_real or self.is_whole:

@@ -115,7 +115,8 @@ class TurnReader:
         address = f"{'r' if rejected else 'm'}{index}"
         role_key = self._key(turn, 0, where)
         role = self._role(turn[role_key], f"{where}.{role_key}")
-        content_key = self._named[1] or ("content" if "content" in turn or "value" not in turn else "value")
+        is_openai = "content" in turn or ("value" not in turn and role_key != SHAREGPT[0])
+        content_key = self._named[1] or ("content" if is_openai else "value")
         template = {key: literal(value) for key, value in turn.items() if key != content_key}
         said, said_template = _content(turn.get(content_key), f"{where}.{content_key}", address)
         calls, call_templates = _calls(turn, where, address) if role == "assistant" else ([], {})
@@ -148,8 +149,9 @@ class TurnReader:
         if role in ("user", "assistant"):
             if key not in turn:
                 raise NotReadable("missing_field", f"{where} is missing")
-            value = turn[key]
-            raise NotReadable("content_null" if value is None else "content_empty", f"{where} is empty")
+            if turn[key] is None:
+                raise NotReadable("content_null", f"{where} is null")
+            raise NotReadable("content_empty", f"{where} is empty")
         return literal(turn.get(key))
 
     def _key(self, turn: dict[str, Any], which: int, where: str) -> str:
@@ -157,7 +159,8 @@ class TurnReader:
         for name in names:
             if name in turn:
                 return str(name)
-        raise NotReadable("missing_field", f"{where}.{names[0]} is missing")
+        is_sharegpt = SHAREGPT[1 - which] in turn and OPENAI[1 - which] not in turn
+        raise NotReadable("missing_field", f"{where}.{names[-1 if is_sharegpt else 0]} is missing")
 
     @staticmethod
     def _role(value: Any, where: str) -> str:
