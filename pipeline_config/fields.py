@@ -65,7 +65,7 @@ class Gate(Strict):
 class Section(Strict):
     """A stage's section. `null` or absent: the stage is skipped; `{}`: on, with these defaults."""
 
-    seed: int | None = Field(None, ge=0, le=2**32 - 1, description="this stage's own seed (default: the top-level seed)")
+    seed: int | None = Field(None, ge=0, le=2**32 - 1, description="this stage's own (default: the run's)")
     gate: Gate = neutral(default_factory=Gate, description="bounds on what the stage publishes")
 
 

@@ -1,8 +1,8 @@
 """JSON objects that name a key twice: parsers keep the last value and lose the others without a word.
 
 Parsing with a hook that sees every pair is many times slower, so blocks are sieved first: written again from what was
-parsed, a block has as many `":` as it was read with, unless a key got lost (or was spelled in a rare way, which the slow
-look then clears). Two searches and one dump a block, in compiled code.
+parsed, a block has as many `":` as it was read with, unless a key got lost (or was spelled in a rare way, which a
+slow look then clears). Two searches and one dump a block, in compiled code.
 """
 
 import json
