@@ -19,6 +19,7 @@ _PACKAGES = ("tasks",)
 _WRAPPER = {
     "tasks.stage",
     "tasks.execute",
+    "tasks.scores",
     "tasks.artifact",
     "tasks.apply",
     "tasks.key",

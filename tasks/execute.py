@@ -7,7 +7,7 @@ must run first so that its inputs are not known yet.
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from pipeline_config.schema import DATA_STAGES, Config
 from tasks.artifact import Artifact, Store, locked, read_manifest
 from tasks.code import CodeDigests
 from tasks.key import key_of, key_parts, parents, row_artifact
+from tasks.scores import scores_of
 
 if TYPE_CHECKING:
     from tasks.gate import Verdict as GateVerdict
@@ -133,7 +134,7 @@ def _fill(stage: "Stage", verdict: Verdict, work: Workspace, out: Path, folder: 
         data_dir=work.data_dir,
     )
     if stage.score is not None:
-        given = _with_scores(stage, verdict, work, given)
+        given = replace(given, scores=scores_of(stage, verdict, work, given))
     result = stage.run(given)
     rows: dict[str, Any] = {"in": 0, "out": 0, "removed": {}, "changed": {}, "added": {}, "quarantined": {}}
     facts = dict(result.facts)
@@ -158,34 +159,6 @@ def _fill(stage: "Stage", verdict: Verdict, work: Workspace, out: Path, folder: 
         "facts": facts,
         "metrics": {name: float(value) for name, value in sorted(result.metrics.items())},
     }
-
-
-def _with_scores(stage: "Stage", verdict: Verdict, work: Workspace, given: Any) -> Any:
-    """Scores are cached apart, so that a changed threshold decides again without computing them."""
-    from dataclasses import replace
-
-    import polars as pl
-
-    from tasks.artifact import write_frame
-
-    assert stage.score is not None
-    code = work.codes.of((stage.score.__module__, stage.score.__name__))
-    references = dict(verdict.parts["references"])
-    parts = key_parts(stage.name, code, stage.libraries, references, work.config, list(verdict.inputs), only="scoring")
-    name, key = f"{stage.name}/scores", key_of(parts)
-    artifact = work.store.find(name, key, LOG.warning)
-    if artifact is None:
-
-        def fill(out: Path) -> dict[str, Any]:
-            assert stage.score is not None
-            write_frame(stage.score(given), out / "scores.parquet")
-            return {"stage": name, "key": key, **parts, "created": datetime.now(UTC).isoformat(timespec="seconds")} | {
-                "stage": name
-            }
-
-        artifact = work.store.publish(name, key, fill)
-    scores: pl.DataFrame = pl.read_parquet(artifact.path / "scores.parquet", glob=False)
-    return replace(given, scores=scores)
 
 
 def _what_changed(stage: str, parts: Mapping[str, Any], work: Workspace) -> str:

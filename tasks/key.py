@@ -59,14 +59,15 @@ def key_parts(
 
     Args:
         code: the code digest of the stage's function.
-        only: `scoring` for the key of the scores.
+        only: `scoring` for the key of the scores, in which no draw takes part.
     """
     section = config.section(stage)
     assert section is not None
+    seed = {} if only == "scoring" else {"seed": config.stage_seed(stage)}
     return {
         "stage": stage,
         "format": FORMAT,
-        "config": key_values(section, only) | {"seed": config.stage_seed(stage)},
+        "config": key_values(section, only) | seed,
         "inputs": [_input_digest(stage, artifact) for artifact in inputs],
         "code": code,
         "versions": library_versions(("python", "polars", *libraries)),

@@ -60,6 +60,7 @@ class Stage:
     libraries: tuple[str, ...]
     score: "Callable[[StageInput[Any]], pl.DataFrame] | None"
     references: Callable[[Any, Config, Path], dict[str, str]] | None
+    reads: tuple[str, ...] = ()
 
 
 def stage(
@@ -67,18 +68,21 @@ def stage(
     *,
     libraries: tuple[str, ...] = (),
     score: "Callable[[StageInput[Any]], pl.DataFrame] | None" = None,
+    reads: tuple[str, ...] = (),
     references: Callable[[Any, Config, Path], dict[str, str]] | None = None,
 ) -> "Callable[[Callable[[StageInput[Any]], Decision | Output]], Stage]":
     """Declare a stage.
 
     Args:
         libraries: distributions whose version shapes the output.
-        score: row-local, expensive scores; may read only the section's scoring fields.
+        score: row-local, expensive scores; may read only the section's scoring fields. Called with the rows whose
+            scores are not known yet; gives one line a row, or none.
+        reads: the columns that `score` sees beside `row_id`; a row with the same ones is not scored again.
         references: digests of files, models and templates outside the row flow that shape the output.
     """
 
     def declare(run: "Callable[[StageInput[Any]], Decision | Output]") -> Stage:
-        return Stage(name, run, libraries, score, references)
+        return Stage(name, run, libraries, score, references, reads)
 
     return declare
 

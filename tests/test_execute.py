@@ -46,7 +46,7 @@ def file_digests(config: Any, run: Config, data_dir: Path) -> dict[str, str]:
 
 STAGES = {
     "ingest": Stage("ingest", read, ("polars",), None, file_digests),
-    "toxicity": Stage("toxicity", judge_rows, (), lengths, None),
+    "toxicity": Stage("toxicity", judge_rows, (), lengths, None, ("messages",)),
     "quality": Stage("quality", drop_none, (), None, None),
 }
 

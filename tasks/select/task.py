@@ -56,7 +56,13 @@ def score(given: StageInput[Select]) -> pl.DataFrame:
     return rows.select("row_id", pl.Series("score_similarity", similarity, dtype=pl.Float32))
 
 
-@stage("select", libraries=("torch", "transformers"), score=score, references=references)
+@stage(
+    "select",
+    libraries=("torch", "transformers"),
+    score=score,
+    reads=("source", "split", "messages"),
+    references=references,
+)
 def select(given: StageInput[Select]) -> Decision:
     """Rows relevant to the target domain stay; the others go with their similarity."""
     assert given.scores is not None
