@@ -86,6 +86,21 @@ def plan(
 
 
 @app.command()
+def resume(
+    run_id: Annotated[
+        str | None, typer.Argument(help="run id or a prefix of it", show_default="the latest that did not finish")
+    ] = None,
+    sets: Sets = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a failed, killed or interrupted run, under the configuration in its record."""
+    from flows.commands import resume_run
+
+    raise typer.Exit(resume_run(run_id, list(sets or ()), data_dir, as_json=as_json))
+
+
+@app.command()
 def status(run_id: RunId = None, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Show a run: its stages, rows, gates and figures."""
     from flows.commands import show_status

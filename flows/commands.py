@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from flows.planner import Selection, check_range, make_plan, preflight, workspace
 from pipeline_config.errors import ConfigError
 from pipeline_config.load import load_config
 from pipeline_config.schema import Config
 from tasks.key import data_folder
-from tasks.runs import new_run_id, read_run
+from tasks.runs import new_run_id, read_run, run_ids
 
 
 def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selection: Selection, *, as_json: bool) -> int:
@@ -22,10 +23,45 @@ def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selectio
     folder = data_folder(data_dir)
     selection.check()
     config = load_config(name, tuple(overrides))
+    parameters = {
+        "config": name,
+        "overrides": overrides,
+        "from_stage": selection.from_stage,
+        "until": selection.until,
+        "only": selection.only,
+        "force": list(selection.force),
+    }
+    return _start(config, folder, selection, _command(name, overrides, data_dir), parameters, as_json=as_json)
+
+
+def resume_run(run_id: str | None, overrides: list[str], data_dir: str | None, *, as_json: bool) -> int:
+    """Go on with a run under the configuration in its record; give the exit code."""
+    from flows.resume import changed_since, recorded_config, remaining_selection, unfinished_run
+
+    folder = data_folder(data_dir)
+    origin = unfinished_run(folder, run_id)
+    if origin.status == "done":
+        again = _command(origin.config_name or "CONFIG", origin.overrides, data_dir)
+        print(f"run {origin.run_id} is done, nothing is left to go on with; to run again: {again}", file=sys.stderr)
+        if as_json:
+            print(json.dumps(origin.to_dict(), ensure_ascii=False))
+        return 0
+    config = recorded_config(origin, overrides)
+    print(f"going on with run {origin.run_id}", file=sys.stderr)
+    if changed := changed_since(origin):
+        print(f"note: {changed}; this run keeps what the record says", file=sys.stderr)
+    parameters = {"config": origin.config_name or "demo", "overrides": overrides, "resume": origin.run_id}
+    command = _command(origin.config_name or "CONFIG", origin.overrides, data_dir)
+    return _start(config, folder, remaining_selection(origin), command, parameters, as_json=as_json)
+
+
+def _start(
+    config: Config, folder: Path, selection: Selection, command: str, parameters: dict[str, Any], *, as_json: bool
+) -> int:
     preflight(config, folder)
     if selection.first > 0:
         plan = make_plan(workspace(config, folder, selection.force), selection)
-        check_range(plan, selection, _command(name, overrides, data_dir))
+        check_range(plan, selection, command)
     _check_writable(folder)
     _prefect_defaults()
     from flows.runner import quiet_loggers
@@ -36,23 +72,13 @@ def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selectio
 
     run_id = new_run_id()
     try:
-        pipeline(
-            config=name,
-            overrides=overrides,
-            data_dir=str(folder),
-            from_stage=selection.from_stage,
-            until=selection.until,
-            only=selection.only,
-            force=list(selection.force),
-            run_id=run_id,
-            return_state=True,
-        )
+        pipeline(**parameters, data_dir=str(folder), run_id=run_id, return_state=True)
     except KeyboardInterrupt:
-        _print_way_on(name, overrides, data_dir, selection)
+        _print_way_on(run_id, folder)
         raise
     record = read_run(folder, run_id)
     if record.status == "interrupted":
-        _print_way_on(name, overrides, data_dir, selection)
+        _print_way_on(run_id, folder)
         raise KeyboardInterrupt
     if as_json:
         print(json.dumps(record.to_dict(), ensure_ascii=False))
@@ -65,7 +91,9 @@ def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selectio
     error = record.error or {"message": "a stage crashed; see the log above", "place": "", "cure": ""}
     place = f"{error['place']}: " if error["place"] else ""
     print(f"error: {place}{error['message']}\n  what to do: {error['cure']}", file=sys.stderr)
-    _print_way_on(name, overrides, data_dir, selection)
+    _print_way_on(run_id, folder)
+    if error.get("type") == "GateError":
+        print("  with another bound: the same command and --set KEY=VALUE", file=sys.stderr)
     return 2 if error.get("type") in ("ConfigError", "SourceError", "ModelError") else 1
 
 
@@ -131,11 +159,11 @@ def _prefect_defaults() -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 
-def _print_way_on(name: str, overrides: list[str], data_dir: str | None, selection: Selection) -> None:
-    words = [_command(name, overrides, data_dir)]
-    for option, stage in (("--from", selection.from_stage), ("--until", selection.until), ("--only", selection.only)):
-        words += [option, stage] if stage else []
-    print(f"  finished stages are kept; to go on: {' '.join(words)}", file=sys.stderr)
+def _print_way_on(run_id: str, folder: Path) -> None:
+    from flows.resume import resume_command
+
+    if run_id in run_ids(folder):
+        print(f"  finished stages are kept; to go on: {resume_command(run_id, folder)}", file=sys.stderr)
 
 
 def _command(name: str, overrides: list[str], data_dir: str | None) -> str:

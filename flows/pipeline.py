@@ -44,6 +44,7 @@ def pipeline(
     only: StageName | None = None,
     force: list[StageName] | None = None,
     run_id: str | None = None,
+    resume: str | None = None,
 ) -> State[Any]:
     """Raw text and instruction data to a fine-tuned, distilled, evaluated model.
 
@@ -56,9 +57,18 @@ def pipeline(
         only: this stage alone, everything above it from the cache.
         force: stages to run although they are cached.
         run_id: id of the run record (default: new).
+        resume: id of a run to go on with: its configuration in place of `config`, its bounds where none are given.
     """
     with Runner.open(
-        config, overrides, data_dir, from_stage=from_stage, until=until, only=only, force=force, run_id=run_id
+        config,
+        overrides,
+        data_dir,
+        from_stage=from_stage,
+        until=until,
+        only=only,
+        force=force,
+        run_id=run_id,
+        resume=resume,
     ) as run:
         for stage in PIPELINE:
             run.step(stage)

@@ -3,16 +3,19 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
 from flows.dashboard import draw_run, draw_stage
 from flows.planner import Selection, load_stage, preflight, workspace
+from flows.resume import recorded_config, remaining_selection, resume_command, unfinished_run, written_digest
 from pipeline_config.errors import ConfigError, WinnowError
-from pipeline_config.load import load_config
+from pipeline_config.load import full_name, load_config
 from pipeline_config.schema import STAGES, Config
 from tasks.execute import LOG, Workspace, examine, judge_gate, produce
 from tasks.key import data_folder
+from tasks.presence import Presence, noting
 from tasks.runs import RunRecord, StageRecord, new_run_id, source_records
 from tasks.stage import Stage, run_as_task
 
@@ -20,10 +23,12 @@ from tasks.stage import Stage, run_as_task
 class Runner:
     """A run in progress."""
 
-    def __init__(self, work: Workspace, record: RunRecord, selection: Selection) -> None:
+    def __init__(self, work: Workspace, record: RunRecord, selection: Selection, presence: Presence) -> None:
         self.work = work
         self.record = record
         self.selection = selection
+        self.presence = presence
+        self.started = time.perf_counter()
         self.error: WinnowError | None = None
 
     @classmethod
@@ -38,22 +43,37 @@ class Runner:
         only: str | None = None,
         force: Sequence[str] | None = None,
         run_id: str | None = None,
+        resume: str | None = None,
     ) -> "Runner":
-        """Load and check everything that can be checked before the first stage, and write the run record."""
+        """Load and check everything that can be checked before the first stage, and write the run record.
+
+        Args:
+            resume: a run whose recorded configuration stands in for `config`, and its bounds where none are given.
+        """
         folder = data_folder(data_dir)
         selection = Selection(from_stage, until, only, tuple(force or ()))
         selection.check()
-        loaded = load_config(config, tuple(overrides or ()))
+        origin = None if resume is None else unfinished_run(folder, resume)
+        if origin is None:
+            loaded = load_config(config, tuple(overrides or ()))
+        else:
+            loaded = recorded_config(origin, overrides or ())
+            selection = remaining_selection(origin) if selection == Selection() else selection
         preflight(loaded, folder)
         record = RunRecord(
             run_id=run_id or new_run_id(),
             config=_shown_config(loaded),
-            overrides=list(overrides or ()),
+            overrides=[*([] if origin is None else origin.overrides), *(overrides or ())],
             sources=source_records(loaded, _source_digests(loaded, folder)),
             stages=[StageRecord(name) for name in STAGES],
+            parent_run_id=None if origin is None else origin.run_id,
+            config_name=full_name(config) if origin is None else origin.config_name,
+            config_digest=written_digest(config) if origin is None else origin.config_digest,
+            selection=asdict(selection),
         )
+        presence = Presence(folder, record.run_id)
         record.save(folder)
-        return cls(workspace(loaded, folder, selection.force), record, selection)
+        return cls(workspace(loaded, folder, selection.force), record, selection, presence)
 
     def __enter__(self) -> "Runner":
         return self
@@ -73,8 +93,12 @@ class Runner:
                     "failed",
                     "interrupted" if self.record.status == "interrupted" else "crashed",
                 )
+        if self.record.status != "done":
+            told = self.record.error or _unexpected(self.record, kind)
+            self.record.error = told | {"resume": resume_command(self.record.run_id, self.work.data_dir)}
         self._save()
         self.work.store.digests.save()
+        self.presence.leave()
 
     def step(self, stage: Stage) -> None:
         """Take one stage: skipped, cached, run, or failed. After a failure the rest stays pending."""
@@ -107,9 +131,10 @@ class Runner:
     def _take(self, stage: Stage, entry: StageRecord) -> StageRecord:
         started = time.perf_counter()
         entry.reason = "running"
-        self._save()
-        verdict = examine(stage, self.work)
-        entry.key = verdict.key
+        with noting(self.work.data_dir):
+            verdict = examine(stage, self.work)
+            entry.key = verdict.key
+            self._save()
         artifact = verdict.artifact
         if artifact is None:
             if not self.selection.may_run(stage.name):
@@ -142,6 +167,7 @@ class Runner:
         draw_run(self.record, self.work.upstream, None if report is None else report.path / "report.html")
 
     def _save(self) -> None:
+        self.record.seconds = round(time.perf_counter() - self.started, 3)
         self.record.save(self.work.data_dir)
 
 
@@ -154,6 +180,16 @@ def quiet_loggers() -> None:
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def _unexpected(record: RunRecord, kind: type[BaseException] | None) -> dict[str, str]:
+    """An end that no stage told of: Ctrl-C, a crash. Its message may hold a row's text, so only its kind is kept."""
+    stage = next((entry.name for entry in record.stages if entry.state == "failed"), "")
+    if record.status == "interrupted":
+        return {"type": "Interrupted", "message": "the run was interrupted", "place": stage, "cure": ""}
+    name = "Error" if kind is None else kind.__name__
+    cure = "the log has the details; please report it if it comes again"
+    return {"type": name, "message": f"a stage crashed ({name})", "place": stage, "cure": cure}
 
 
 def _shown_config(config: Config) -> dict[str, object]:

@@ -5,6 +5,7 @@ folder of the file that wrote them, in `--set` on the working directory; here th
 """
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,31 @@ def load_config(name: str, overrides: tuple[str, ...] = ()) -> Config:
     Raises:
         ConfigError: with file, line, key and cure.
     """
+    return _overridden(_read(find_config(name, Path.cwd()), seen=()), overrides)
+
+
+def resolve(values: dict[str, Any], overrides: tuple[str, ...] = ()) -> Config:
+    """A configuration that was resolved before (a run record's), with overrides applied in order.
+
+    Raises:
+        ConfigError: it does not hold any more, or an override is wrong.
+    """
+    return _overridden(Document(deepcopy(values)), overrides)
+
+
+def written_values(name: str) -> dict[str, Any]:
+    """What a recipe or file and its ancestors say, before defaults and overrides."""
+    return _read(find_config(name, Path.cwd()), seen=()).values
+
+
+def full_name(name: str) -> str:
+    """A recipe's name as it is, a file's with its absolute path."""
+    path = find_config(name, Path.cwd())
+    return name if path.parent == RECIPES and name == path.stem else str(path)
+
+
+def _overridden(document: Document, overrides: tuple[str, ...]) -> Config:
     here = Path.cwd()
-    document = _read(find_config(name, here), seen=())
     for text in overrides:
         path, value = parse_override(text)
         path = put(document.values, path, value, text)

@@ -2,7 +2,7 @@
 
 import json
 import os
-import secrets
+import re
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,17 @@ class StageRecord:
 
 @dataclass
 class RunRecord:
-    """What happened in a run, in the order of the stages."""
+    """What happened in a run, in the order of the stages.
+
+    Attributes:
+        config: as resolved, every default included and paths absolute: enough to go on without the YAML.
+        config_name: the recipe, or the absolute path of the YAML file.
+        config_digest: of what that file and its ancestors said, overrides left out.
+        selection: the bounds and forced stages that were asked for.
+        parent_run_id: the run that this one goes on with, or belongs to.
+        seconds: since the start, when the record was last written.
+        error: why it did not finish (`type, message, place, cure`), and `resume`: the command that goes on with it.
+    """
 
     run_id: str
     config: dict[str, Any]
@@ -38,6 +48,10 @@ class RunRecord:
     pid: int = field(default_factory=os.getpid)
     metrics: dict[str, float] = field(default_factory=dict)
     error: dict[str, str] | None = None
+    config_name: str = ""
+    config_digest: str = ""
+    selection: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def stage(self, name: str) -> StageRecord:
         """The record of one stage."""
@@ -62,29 +76,40 @@ class RunRecord:
 
 
 def new_run_id() -> str:
-    """`YYYYMMDDTHHMMSS-xxxx`, UTC."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+    """`YYYYMMDDTHHMMSS-xxxx`, UTC; the last part counts 65,536ths of the second, so that ids sort as runs began."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%S}-{now.microsecond * 65_536 // 1_000_000:04x}"
 
 
 def read_run(data_dir: Path, wanted: str | None = None) -> RunRecord:
-    """A run by id or prefix; the latest by default.
+    """A run by id or prefix, or `latest`, `latest~1` (the one before) and so on; the latest by default.
 
     Raises:
-        ConfigError: there is none, or the prefix means several.
+        ConfigError: there is none, the prefix means several, or its record can't be read.
     """
     names = run_ids(data_dir)
-    matching = [name for name in names if wanted is None or name.startswith(wanted)]
+    back = re.fullmatch(r"latest(?:~(\d+))?", wanted or "latest")
+    if back:
+        matching = names[: len(names) - int(back[1] or 0)][-1:]
+    else:
+        matching = [name for name in names if name == wanted] or [n for n in names if n.startswith(str(wanted))]
     if not matching:
-        known = f"runs: {', '.join(names[-5:])}" if names else "run `winnow run` first"
+        known = f"runs: {', '.join(names[-5:])}" if names else "type: winnow run"
         raise ConfigError(f"there is no run {wanted or ''}".rstrip(), place="RUN", cure=known)
-    if wanted is not None and len(matching) > 1 and wanted not in matching:
+    if len(matching) > 1:
         raise ConfigError(
             f"{wanted!r} means {len(matching)} runs", place="RUN", cure=f"one of {', '.join(matching[-5:])}"
         )
-    name = wanted if wanted in matching else matching[-1]
-    values = json.loads((data_dir / "runs" / f"{name}.json").read_text("utf-8"))
-    values["stages"] = [StageRecord(**record) for record in values["stages"]]
-    return RunRecord(**values)
+    try:
+        values = json.loads((data_dir / "runs" / f"{matching[0]}.json").read_text("utf-8"))
+        stages = [StageRecord(**_known(StageRecord, record)) for record in values["stages"]]
+        return RunRecord(**_known(RunRecord, values) | {"stages": stages})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"the record of run {matching[0]} can't be read ({type(error).__name__})",
+            place=f"runs/{matching[0]}.json",
+            cure="name another run (winnow status lists them), or remove that file",
+        ) from None
 
 
 def run_ids(data_dir: Path) -> list[str]:
@@ -98,3 +123,8 @@ def source_records(config: Any, digests: dict[str, str]) -> list[dict[str, Any]]
         {"name": s.name, "path": s.path or s.dataset, "sha256": digests.get(s.name, json_digest(s.name))}
         for s in config.ingest.sources
     ]
+
+
+def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Only what this version knows: a record of a later one can still be read."""
+    return {name: value for name, value in values.items() if name in kind.__dataclass_fields__}  # type: ignore[attr-defined]

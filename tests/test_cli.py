@@ -97,7 +97,7 @@ def test_filters_that_remove_every_row_fail_a_gate(place: Workplace, tmp_path: P
     assert done.returncode == 1, done.stderr
     assert "rows left is 0" in done.stderr
     assert "min_answer_words" in done.stderr
-    assert "to go on: winnow run default" in done.stderr
+    assert "to go on: winnow resume 2" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -114,7 +114,7 @@ def test_ctrl_c_exits_130_and_the_record_says_interrupted(place: Workplace, tmp_
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    assert "to go on: winnow run default" in errors
+    assert "to go on: winnow resume 2" in errors
     record = place.runs()[-1]
     assert record["status"] == "interrupted"
     assert {entry["name"]: entry["state"] for entry in record["stages"]}["ingest"] == "failed"

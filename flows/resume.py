@@ -1,0 +1,115 @@
+"""Going on with a run that did not finish: which one, under which configuration, and the command that does it.
+
+The configuration is the one in the run record, not the YAML file's: that may have changed or gone since. What was
+published is found in the cache; a training goes on from its last checkpoint, since its key is the same.
+"""
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from flows.planner import Selection
+from pipeline_config.errors import ConfigError
+from pipeline_config.load import resolve, written_values
+from pipeline_config.schema import Config
+from tasks.kernels.digests import json_digest
+from tasks.key import data_folder
+from tasks.presence import is_running
+from tasks.runs import RunRecord, read_run, run_ids
+
+
+def unfinished_run(data_dir: Path, wanted: str | None = None) -> RunRecord:
+    """The run to go on with: the one that is named, else the newest that nobody finished.
+
+    A failed run counts as finished if a later one with the same configuration, or one that went on with it, is done.
+
+    Returns:
+        a run that did not finish; a finished one if it was named or nothing else is left.
+
+    Raises:
+        ConfigError: there is no such run, or it still runs.
+    """
+    if wanted is not None:
+        return _at_rest(read_run(data_dir, wanted), data_dir)
+    latest = read_run(data_dir)
+    finished: list[RunRecord] = []
+    continued: set[str | None] = set()
+    for run_id in reversed(run_ids(data_dir)):
+        record = read_run(data_dir, run_id)
+        if record.status == "running" and is_running(data_dir, run_id):
+            continue
+        if record.status == "done" or record.run_id in continued:
+            finished.append(record)
+            continued.add(record.parent_run_id)
+        elif not any((record.config, record.selection) == (other.config, other.selection) for other in finished):
+            return record
+    return _at_rest(latest, data_dir)
+
+
+def recorded_config(record: RunRecord, overrides: Iterable[str] = ()) -> Config:
+    """The configuration of a run, as it was resolved then, with overrides of now on top.
+
+    Raises:
+        ConfigError: an override is wrong, or this version of Winnow does not know the configuration any more.
+    """
+    changes = tuple(overrides)
+    try:
+        return resolve(record.config, changes)
+    except ConfigError as error:
+        if error.place.startswith("--set"):
+            raise
+        raise ConfigError(
+            f"the configuration of run {record.run_id} does not hold in this version: {error.message}",
+            place="RUN",
+            cure=f"type: winnow run {shlex.quote(record.config_name or 'CONFIG')}",
+        ) from None
+
+
+def remaining_selection(record: RunRecord) -> Selection:
+    """The bounds of a run, and those stages it was told to force and did not yet run."""
+    bounds = dict(record.selection)
+    forced = [name for name in bounds.pop("force", ()) if record.stage(name).state != "ran"]
+    return Selection(**bounds, force=tuple(forced))
+
+
+def resume_command(run_id: str, data_dir: Path) -> str:
+    """What to type to go on with a run; `--data-dir` where the folder is not the one taken by default."""
+    words = ["winnow", "resume", run_id]
+    return shlex.join(words if data_folder(None) == data_dir else [*words, "--data-dir", str(data_dir)])
+
+
+def written_digest(name: str) -> str:
+    """Digest of what a recipe or file says, comments and layout left out."""
+    return json_digest(_plain(written_values(name)))
+
+
+def changed_since(record: RunRecord) -> str:
+    """What became of the run's YAML file since, in words; empty if it says the same."""
+    if not record.config_name:
+        return ""
+    try:
+        if written_digest(record.config_name) == record.config_digest:
+            return ""
+    except ConfigError as error:
+        gone = not Path(record.config_name).exists()
+        return f"{record.config_name} is gone" if gone else f"{record.config_name} can't be read now ({error.message})"
+    return f"{record.config_name} says something else now"
+
+
+def _at_rest(record: RunRecord, data_dir: Path) -> RunRecord:
+    if record.status == "running" and is_running(data_dir, record.run_id):
+        raise ConfigError(
+            f"run {record.run_id} is still running",
+            place="RUN",
+            cure=f"wait for it, or end it with Ctrl-C; watch it with `winnow status {record.run_id}`",
+        )
+    return record
+
+
+def _plain(value: object) -> object:
+    """JSON values; what YAML reads besides (numbers that are not finite, dates) as text."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
