@@ -109,6 +109,20 @@ def status(run_id: RunId = None, data_dir: DataDir = None, as_json: Json = False
 
 
 @app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="run id or a prefix of it; latest, latest~1 (the one before), …")],
+    b: Annotated[str, typer.Argument(help="the run to compare it with")],
+    examples: Annotated[int, typer.Option("--examples", min=0, help="rows shown for each change of fate")] = 3,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two runs: configuration, code, rows by rule, rows that changed fate, metrics."""
+    from flows.show_diff import show_diff
+
+    show_diff(a, b, examples, data_dir, as_json=as_json)
+
+
+@app.command()
 def explain(
     row_id: Annotated[str, typer.Argument(help="row id, 16 hex digits, or a prefix of it")],
     run_id: RunId = None,

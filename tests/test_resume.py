@@ -19,8 +19,6 @@ from tasks.runs import RunRecord, new_run_id, read_run
 from tests.command import Workplace
 from tests.plain_run import run_stages, states, write_config, write_source
 
-STRICT = {"quality": {"rules": [], "thresholds": {"min_answer_words": 5000}}}
-
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
