@@ -87,15 +87,15 @@ class Student(Optimisation):
 
 
 class Distill(Section):
-    """Teacher to students: a mapping from a student's name to its settings."""
+    """Teacher to students: a mapping from a student's name to its settings (empty: `distilled`, with the defaults)."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Student] = Field(init=False)
 
     @property
     def students(self) -> dict[str, Student]:
-        """Name → settings, each behind its teacher; `distilled` with the defaults where none is given."""
-        left = dict(self.__pydantic_extra__ or {"distilled": Student()})
+        """Name → settings, each behind its teacher."""
+        left = dict(self.__pydantic_extra__)
         ordered: dict[str, Student] = {}
         while left:
             ready = [name for name, student in left.items() if student.from_ == TRAIN or student.from_ in ordered]
@@ -108,6 +108,8 @@ class Distill(Section):
 
     @model_validator(mode="after")
     def _teachers(self) -> "Distill":
+        if not self.__pydantic_extra__:
+            self.__pydantic_extra__["distilled"] = Student()
         _check_names(self.students)
         return self
 
@@ -120,18 +122,20 @@ class Export(Strict):
 
 
 class Compress(Section):
-    """Merge and cast: a mapping from an export's name to its settings."""
+    """Merge and cast: a mapping from an export's name to its settings (empty: `merged`, with the defaults)."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Export] = Field(init=False)
 
     @property
     def exports(self) -> dict[str, Export]:
-        """Name → settings; `merged` with the defaults where none is given."""
-        return self.__pydantic_extra__ or {"merged": Export()}
+        """Name → settings."""
+        return self.__pydantic_extra__
 
     @model_validator(mode="after")
     def _names(self) -> "Compress":
+        if not self.__pydantic_extra__:
+            self.__pydantic_extra__["merged"] = Export()
         _check_names(self.exports)
         return self
 

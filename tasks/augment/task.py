@@ -36,7 +36,7 @@ def references(config: Augment, run: Config, data_dir: Path) -> dict[str, str]:
     return found
 
 
-@stage("augment", libraries=("nlpaug", "nlpcda", "jieba", "numba", *LIBRARIES), references=references)
+@stage("augment", libraries=("nlpaug", "nlpcda", "jieba", "numba", "numpy", *LIBRARIES), references=references)
 def augment(given: StageInput[Augment]) -> Decision:
     """More varied training prompts; assistant text is never altered, and no variant resembles another split's row."""
     from tasks.augment.decide import decide, drawn

@@ -5,7 +5,7 @@ from tasks.ledger import Decision
 from tasks.stage import StageInput, stage
 
 
-@stage("balance")
+@stage("balance", libraries=("numpy",))
 def balance(given: StageInput[Balance]) -> Decision:
     """Classes and tasks to the wanted proportions; validation and test are never touched."""
     from tasks.balance.proportions import decide

@@ -20,7 +20,7 @@ def references(config: Dedupe, run: Config, data_dir: Path) -> dict[str, str]:
     return {"source_priority": json_digest([source.name for source in run.ingest.sources])}
 
 
-@stage("dedupe", references=references)
+@stage("dedupe", libraries=("numba", "numpy"), references=references)
 def dedupe(given: "StageInput[Dedupe]") -> "Decision":
     """Exact, then near-duplicates, each removal verified against a row that is kept."""
     from tasks.dedupe.decide import COLUMNS, decide

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_config.fields import key_values
 from pipeline_config.model_schema import Distill, Student
 from tasks.ledger import Output
 from tasks.stage import StageInput, stage
@@ -21,7 +22,7 @@ _CALIBRATION_ROWS = 1  # packed rows, some 500 tokens
 
 @stage(
     "distill",
-    libraries=("torch", "transformers", "accelerate", "safetensors", "tokenizers"),
+    libraries=("torch", "transformers", "accelerate", "safetensors", "tokenizers", "numba", "numpy"),
 )
 def distill(given: StageInput[Distill]) -> Output:
     """Publish a folder for each student, and its loss curve in it."""
@@ -130,6 +131,6 @@ def _card(
         base=base_of(folder),
         licence=licence_of(str(folder), folder),
         data={key: facts[key] for key in counts},
-        settings=student.model_dump(mode="json", by_alias=True) | {"seed": given.seed},
+        settings=key_values(student) | {"seed": given.seed},
         metrics={key: value for key, value in metrics.items() if key != "tokens_per_second"},
     )

@@ -53,7 +53,17 @@ def references(config: Evaluate, run: Config, data_dir: Path) -> dict[str, str]:
 
 @stage(
     "evaluate",
-    libraries=("torch", "transformers", "tokenizers", "sacrebleu", "rouge-score", "bert-score", "scikit-learn"),
+    libraries=(
+        "torch",
+        "transformers",
+        "tokenizers",
+        "numpy",
+        "evaluate",
+        "sacrebleu",
+        "rouge-score",
+        "bert-score",
+        "scikit-learn",
+    ),
     references=references,
 )
 def evaluate(given: StageInput[Evaluate]) -> "Output":

@@ -13,7 +13,7 @@ from pipeline_config.data_schema import Ingest, Source
 from pipeline_config.errors import SourceError
 from pipeline_config.suggest import did_you_mean
 from tasks.kernels.digests import FileDigests, json_digest
-from tasks.kernels.reading.files import kind_of, sample
+from tasks.kernels.reading.files import kind_of, name_says, sample
 from tasks.kernels.reading.formats import REQUIRED, absent_names, is_record, likeliest, unknown_format
 from tasks.kernels.reading.streams import COMPRESSIONS
 
@@ -37,7 +37,7 @@ def check_sources(config: Ingest, data_dir: Path) -> None:
 
 
 def references(config: Ingest, data_dir: Path) -> dict[str, str]:
-    """Source name → digest of its content: files in the order of their paths, whatever their names.
+    """Source name → digest of its content: files in the order of their paths, of whose names only the kind counts.
 
     Raises:
         SourceError: as `check_sources`.
@@ -187,7 +187,7 @@ def _digest(source: Source, place: str, digests: FileDigests, data_dir: Path) ->
     if _is_asset(source):
         return _asset_digest(source, data_dir)
     if source.dataset is None:
-        return digests.of_many(source_files(source, place))
+        return json_digest([[*name_says(path), digests.of(path)] for path in source_files(source, place)])
     folder = dataset_folder(source, place)
     if folder is not None:
         return digests.of_folder(folder)

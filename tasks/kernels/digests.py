@@ -45,19 +45,22 @@ def file_stamp(path: Path) -> list[int]:
 
 
 class FileDigests:
-    """sha256 of files, remembered by (size, mtime_ns, ctime_ns, inode) in one JSON file of the data folder."""
+    """sha256 of files, remembered by (size, mtime_ns, ctime_ns, inode) in one JSON file of the data folder.
+
+    Files below the data folder are remembered by their place in it, so that moving it as a whole forgets nothing.
+    """
 
     def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir.absolute()
         self._path = data_dir / "file_digests.json"
         self._known: dict[str, list[Any]] | None = None
-        self._dirty = False
+        self._learned: dict[str, list[Any]] = {}
 
     def of(self, path: Path) -> str:
         """The digest of one file; read again only if its stamp changed or was too fresh to trust."""
         known = self._load()
         stamp = file_stamp(path)
-        name = str(path.absolute())
-        entry = known.get(name)
+        entry = known.get(self._name(path))
         if entry is not None and entry[0] == stamp:
             return str(entry[1])
         value = sha256_file(path)
@@ -67,8 +70,7 @@ class FileDigests:
 
     def remember(self, path: Path, value: str) -> None:
         """Note the digest of a file that this process wrote and nobody else can have changed since."""
-        self._load()[str(path.absolute())] = [file_stamp(path), value]
-        self._dirty = True
+        self._learned[self._name(path)] = self._load()[self._name(path)] = [file_stamp(path), value]
 
     def of_many(self, paths: Iterable[Path]) -> str:
         """One digest over files in the order given; their names do not count."""
@@ -80,16 +82,24 @@ class FileDigests:
         return json_digest([[path.relative_to(folder).as_posix(), self.of(path)] for path in files])
 
     def save(self) -> None:
-        """Write what was learned, atomically; a reader never sees half of it."""
-        if not self._dirty or self._known is None:
-            return
-        write_memo(self._path, self._known)
-        self._dirty = False
+        """Add what was learned to what others have written since, atomically; a reader never sees half of it."""
+        if self._learned:
+            write_memo(self._path, self._read() | self._learned)
+            self._learned = {}
+
+    def _name(self, path: Path) -> str:
+        absolute = path.absolute()
+        inside = absolute.is_relative_to(self._data_dir)
+        return absolute.relative_to(self._data_dir).as_posix() if inside else str(absolute)
 
     def _load(self) -> dict[str, list[Any]]:
         if self._known is None:
-            try:
-                self._known = json.loads(self._path.read_text())
-            except (OSError, ValueError):
-                self._known = {}
+            self._known = self._read()
         return self._known
+
+    def _read(self) -> dict[str, list[Any]]:
+        try:
+            found = json.loads(self._path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}

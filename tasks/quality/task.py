@@ -38,7 +38,9 @@ def references(config: Quality, run: Config, data_dir: Path) -> dict[str, str]:
     return found
 
 
-@stage("quality", libraries=LIBRARIES, score=score, reads=("messages", "tools"), references=references)
+@stage(
+    "quality", libraries=("numba", "numpy", *LIBRARIES), score=score, reads=("messages", "tools"), references=references
+)
 def quality(given: "StageInput[Quality]") -> "Decision":
     """Low-quality rows out: rule sets, language, length."""
     from tasks.quality.decide import decide

@@ -27,7 +27,11 @@ def references(config: Report, run: Config, data_dir: Path) -> dict[str, str]:
     }
 
 
-@stage("report", libraries=("altair", "jinja2", "vl-convert-python"), references=references)
+@stage(
+    "report",
+    libraries=("altair", "jinja2", "vl-convert-python", "numpy", "pyyaml", "transformers"),
+    references=references,
+)
 def report(given: StageInput[Report]) -> "Output":
     """One page."""
     from tasks.ledger import Output

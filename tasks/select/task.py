@@ -7,8 +7,9 @@ import polars as pl
 from pipeline_config.data_schema import Select
 from pipeline_config.errors import SourceError
 from pipeline_config.schema import Config
-from tasks.kernels.digests import FileDigests
+from tasks.kernels.digests import FileDigests, json_digest
 from tasks.kernels.models import model_digest
+from tasks.kernels.reading.files import name_says
 from tasks.ledger import Decision
 from tasks.select.choose import competing, decide
 from tasks.stage import StageInput, stage
@@ -29,7 +30,7 @@ def references(config: Select, run: Config, data_dir: Path) -> dict[str, str]:
         if not path.is_file():
             raise SourceError(f"there is no file {config.seed_set}", place=PLACE, cure="check the path")
         digests = FileDigests(data_dir)
-        found["seed_set"] = digests.of(path)
+        found["seed_set"] = json_digest([*name_says(path), digests.of(path)])
         digests.save()
     return found
 
@@ -58,7 +59,7 @@ def score(given: StageInput[Select]) -> pl.DataFrame:
 
 @stage(
     "select",
-    libraries=("torch", "transformers"),
+    libraries=("torch", "transformers", "numpy", "orjson", "pyarrow"),
     score=score,
     reads=("source", "split", "messages"),
     references=references,

@@ -30,7 +30,7 @@ def references(config: Split, run: Config, data_dir: Path) -> dict[str, str]:
     return {"filled_by_sources": canonical_json(sorted(filled))}
 
 
-@stage("split", libraries=("numba",), references=references)
+@stage("split", libraries=("numba", "numpy"), references=references)
 def split(given: StageInput[Split]) -> Decision:
     """Train, validation and test sets; near-duplicates never straddle, train holds no test row."""
     from tasks.kernels.likeness import views  # brings numba, which planning does without

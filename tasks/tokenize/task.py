@@ -17,7 +17,7 @@ def references(config: Tokenize, run: Config, data_dir: Path) -> dict[str, str]:
     return tokenizer_references(run, data_dir)
 
 
-@stage("tokenize", libraries=("transformers", "tokenizers", "jinja2"), references=references)
+@stage("tokenize", libraries=("transformers", "tokenizers", "jinja2", "numpy", "pyarrow"), references=references)
 def tokenize(given: StageInput[Tokenize]) -> "Decision":
     """Token ids and loss mask of every row; packing is the loader's."""
     import polars as pl

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_config.fields import key_values
 from pipeline_config.model_schema import Train
 from pipeline_config.schema import Config
 from tasks.kernels.chat import tokenizer_references
@@ -34,7 +35,7 @@ def references(config: Train, run: Config, data_dir: Path) -> dict[str, str]:
 
 @stage(
     "train",
-    libraries=("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers"),
+    libraries=("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numba", "numpy"),
     references=references,
 )
 def train(given: StageInput[Train]) -> Output:
@@ -49,7 +50,7 @@ def train(given: StageInput[Train]) -> Output:
     tokenizer = chat_tokenizer(given.run, given.data_dir)
 
     def card(summary: str, data: dict[str, Any], metrics: dict[str, float]) -> str:
-        settings = config.model_dump(mode="json", by_alias=True, exclude={"model", "gate"}) | {"seed": given.seed}
+        settings = key_values(config) | {"seed": given.seed}
         return model_card(
             f"{public_name(name).removeprefix('asset:')}, tuned",
             summary,

@@ -39,6 +39,12 @@ def kind_of(path: Path) -> str | None:
     return None if kind == "parquet" and name != path else kind
 
 
+def name_says(path: Path) -> list[str]:
+    """What reading takes from a file's name: one content under two names that say the same gives the same records."""
+    said = [suffix for suffix in (".json", ".tsv") if suffix in path.suffixes]
+    return [kind_of(path) or "", *said, path.suffix if path.suffix in COMPRESSIONS else ""]
+
+
 def read_file(path: Path, encoding: str, limit: int, is_record: Callable[[Any], bool]) -> Iterator[Batch]:
     """The records of one file, in its order.
 
