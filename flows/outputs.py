@@ -57,10 +57,11 @@ def show_preview(run_id: str | None, samples: int, data_dir: str | None) -> None
 
 
 def show_report(run_id: str | None, data_dir: str | None, *, as_json: bool) -> None:
-    """Print the path of a run's report."""
+    """Print the path of a run's report; one that stopped early gets a page of what it made."""
+    from flows.run_report import make_report
+
     folder = data_folder(data_dir)
-    record = read_run(folder, run_id)
-    path = stage_artifact(record, "report", folder, "RUN").path / "report.html"
+    path = make_report(read_run(folder, run_id), folder)
     print(json.dumps({"report": str(path)}) if as_json else path)
 
 

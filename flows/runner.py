@@ -10,6 +10,7 @@ from types import TracebackType
 from flows.dashboard import draw_run, draw_stage
 from flows.planner import Selection, load_stage, preflight, workspace
 from flows.resume import recorded_config, remaining_selection, resume_command, unfinished_run, written_digest
+from flows.run_report import report_path, write_report
 from pipeline_config.errors import ConfigError, WinnowError
 from pipeline_config.load import full_name, load_config
 from pipeline_config.schema import STAGES, Config
@@ -97,6 +98,7 @@ class Runner:
             told = self.record.error or _unexpected(self.record, kind)
             self.record.error = told | {"resume": resume_command(self.record.run_id, self.work.data_dir)}
         self._save()
+        self._write_report()
         self.work.store.digests.save()
         self.presence.leave()
 
@@ -163,12 +165,19 @@ class Runner:
 
     def close(self) -> None:
         """Leave the lineage in the dashboard."""
-        report = self.work.upstream.get("report")
-        draw_run(self.record, self.work.upstream, None if report is None else report.path / "report.html")
+        report = report_path(self.record.run_id, self.work.data_dir) if "report" in self.work.upstream else None
+        draw_run(self.record, self.work.upstream, report)
 
     def _save(self) -> None:
         self.record.seconds = round(time.perf_counter() - self.started, 3)
         self.record.save(self.work.data_dir)
+
+    def _write_report(self) -> None:
+        """The page of this run, behind the record: a run is no failure because its page can't be written."""
+        try:
+            write_report(self.record, self.work.data_dir)
+        except OSError as error:
+            LOG.warning("the report of this run can't be written: %s", error.strerror or error)
 
 
 def quiet_loggers() -> None:

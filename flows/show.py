@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from flows.run_report import report_path
 from tasks.artifact import Store, read_manifest
 from tasks.kernels.comparison import comparison_table
 from tasks.runs import RunRecord, StageRecord
@@ -90,9 +91,11 @@ def model_table(record: RunRecord) -> Table | None:
 def closing_lines(record: RunRecord, data_dir: Path) -> list[str]:
     """Where to look next."""
     lines = []
-    report = record.stage("report")
-    if report.key and report.state in ("ran", "cached"):
-        lines.append(f"report:    {Store(data_dir).folder('report', report.key) / 'report.html'}")
+    report = report_path(record.run_id, data_dir)
+    if report.exists():
+        lines.append(f"report:    {report}")
+    elif any(stage.key for stage in record.stages):
+        lines.append(f"report:    winnow report {record.run_id}")
     lines.append(f"record:    {data_dir / 'runs' / f'{record.run_id}.json'}")
     lines.append("dashboard: winnow dashboard     one row's life: winnow explain ROW_ID     rows: winnow export --help")
     return lines

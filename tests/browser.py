@@ -63,10 +63,34 @@ class Browser:
         """
         _call(f"{self._base}/execute/sync", {"script": script, "args": [text]})
 
-    def screenshot(self, path: Path) -> None:
-        """The window as a PNG."""
+    def ask(self, script: str, *args: Any) -> Any:
+        """What a script in the page returns."""
+        return _call(f"{self._base}/execute/sync", {"script": script, "args": list(args)})
+
+    def see_as(self, width: int, height: int, scheme: str = "light", medium: str = "screen") -> None:
+        """Show the page as a screen of that size in CSS pixels does, in light or dark colours, or as paper."""
+        phone = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.devtools("Emulation.setDeviceMetricsOverride", phone)
+        colours = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.devtools("Emulation.setEmulatedMedia", {"media": medium, "features": colours})
+
+    def devtools(self, command: str, values: dict[str, Any]) -> Any:
+        """A command of the DevTools protocol."""
+        return _call(f"{self._base}/goog/cdp/execute", {"cmd": command, "params": values})
+
+    def messages(self, kind: str = "browser") -> list[dict[str, Any]]:
+        """What stands in the console since the last look (`performance`: in the log of the network)."""
+        found: list[dict[str, Any]] = _call(f"{self._base}/se/log", {"type": kind})
+        return found
+
+    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+        """The window, or the whole page, as a PNG."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(base64.b64decode(_call(f"{self._base}/screenshot")))
+        if whole:
+            shot = self.devtools("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True})["data"]
+        else:
+            shot = _call(f"{self._base}/screenshot")
+        path.write_bytes(base64.b64decode(shot))
 
 
 @contextmanager
@@ -78,7 +102,9 @@ def browser(width: int = 1400, height: int = 1000) -> Iterator[Browser]:
         port = next(line.rsplit(" ", 1)[1].strip(".\n") for line in driver.stdout if "successfully on port" in line)
         root = f"http://127.0.0.1:{port}/session"
         options = {"args": [*_ARGUMENTS, f"--window-size={width},{height}"]}
-        wanted = {"goog:chromeOptions": options, "timeouts": {"script": 120_000, "pageLoad": 120_000}}
+        logs = {"browser": "ALL", "performance": "ALL"}
+        limits = {"script": 120_000, "pageLoad": 120_000}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": logs, "timeouts": limits}
         session = _call(root, {"capabilities": {"alwaysMatch": wanted}})
         window = f"{root}/{session['sessionId']}"
         try:

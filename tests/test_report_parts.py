@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline_config.fields import key_values
 from pipeline_config.schema import STAGES, Config
 from tasks.artifact import Artifact
-from tasks.report import charts, difference, models, places, recipe, spread, story, text, training
+from tasks.report import difference, lines, models, places, recipe, spread, story, text, training
 from tasks.report.counts import stage_counts
 from tasks.report.task import report
 from tests import report_run
@@ -94,7 +94,7 @@ def test_a_verdict_needs_an_interval_without_zero() -> None:
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", '{"loss": 1}', '[{"step": 1, "loss": NaN}]'])
 def test_a_history_in_another_form_draws_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / "history.json").write_text(content)
-    assert training.loss_charts({"train": Artifact(tmp_path, {"stage": "train"})}) == []
+    assert training.loss_charts(training.losses({"train": Artifact(tmp_path, {"stage": "train"})})) == []
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
@@ -132,7 +132,7 @@ def test_shares_of_a_mixture_add_up(before: dict[str, int]) -> None:
 
 
 def test_hostile_names_stay_text_in_a_chart() -> None:
-    drawn = charts.shift(
+    drawn = lines.shift(
         "x", report_run.HOSTILE, report_run.HOSTILE, [(report_run.HOSTILE, 0.2, 0.4), ("中文", 0.8, 0.6)]
     )
     assert not {"script", "img"} & set(Page(drawn.svg).elements)

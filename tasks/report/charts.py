@@ -1,40 +1,15 @@
-"""Charts as inline SVG: drawn by Vega-Lite (through altair and vl-convert, offline), coloured by the page.
+"""Distributions and curves: counts by value with thresholds drawn in, and values over steps."""
 
-Colours are the page's CSS variables, so that one chart serves light and dark. Every chart is as wide as a phone; on
-wide screens they stand side by side instead of growing. `svg` gives each its own ids, a title and a description.
-"""
-
-import html
-import io
-import re
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from unicodedata import east_asian_width
 
-WIDTH = 360  # px, axes included
-NARROW = 270
-ACCENT, SOFT, CHAFF = "var(--accent)", "var(--accent-soft)", "var(--chaff)"
-INK, MUTED, LINE = "var(--ink)", "var(--muted)", "var(--line)"
+from tasks.report.drawing import ACCENT, CHAFF, INK, WIDTH, Chart, colours, drawn, reach
 
-_ID = re.compile(r'\b(id="|url\(#|xlink:href="#|href="#)')
-_SIZE = re.compile(r'^<svg[^>]*? width="([\d.]+)" height="([\d.]+)" viewBox="([^"]*)"[^>]*>')
-_EMPTY = re.compile(r'<path class="(?:background|foreground)" aria-hidden="true" d="[^"]*"[^>]*/>')
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A drawn chart.
-
-    Attributes:
-        title: what is shown, in a few words.
-        note: how to read it; may be empty.
-        svg: safe markup.
-    """
-
-    title: str
-    note: str
-    svg: Any
+_BEFORE = ("removed", "read")  # series in grey: what is no longer there
+_LEVEL = 13  # px of a line of labels
+_NEAR = 0.16  # of the axis; labels closer than this stand above each other
 
 
 @dataclass(frozen=True)
@@ -49,7 +24,7 @@ class Bins:
 def histogram(
     name: str, title: str, note: str, bins: Bins, x_title: str, thresholds: Mapping[str, float], y_log: bool = False
 ) -> Chart:
-    """Counts by value, one layer a series, what was removed in grey; thresholds drawn in.
+    """Counts by value, one layer a series, what is gone in grey; thresholds drawn in, their labels above.
 
     Args:
         thresholds: label → value.
@@ -82,47 +57,23 @@ def histogram(
                 axis=_count_axis(bins, y_log),
             ),
             y2="none:Q",
-            color=_colours(series, [CHAFF if each == "removed" else ACCENT for each in series]),
+            color=colours("series", series, [CHAFF if each in _BEFORE else ACCENT for each in series]),
         )
     )
     layers = [bars]
+    levels = _levels(bins, thresholds)
     if thresholds:
-        marks = alt.InlineData(values=[{"at": at, "label": label} for label, at in thresholds.items()])
-        base = alt.Chart(marks).encode(x=alt.X("at:Q", scale=x_scale))
-        middle = _middle(bins)
-        layers.append(base.mark_rule(stroke=INK, strokeWidth=1.5, strokeDash=[4, 3]))
-        for right in (False, True):
-            side = f"datum.at {'<' if right else '>='} {middle}"
-            text = base.transform_filter(side).mark_text(align="left" if right else "right", dx=5 if right else -5)
-            layers.append(text.encode(y=alt.value(6), text="label:N", color=alt.value(INK)))
-    return _drawn(name, title, note, alt.layer(*layers).properties(width=WIDTH, height=190))
-
-
-def shift(name: str, title: str, note: str, groups: Sequence[tuple[str, float, float]]) -> Chart:
-    """Shares before (open) and after (filled) of each group, joined by a line.
-
-    Args:
-        groups: label, share before, share after, in the order they are drawn; shares in [0, 1].
-    """
-    import altair as alt
-
-    lines = [{"group": group, "before": before, "after": after} for group, before, after in groups]
-    ends = [
-        {"group": group, "share": value, "when": when}
-        for group, before, after in groups
-        for when, value in (("read", before), ("trained on", after))
-    ]
-    y = alt.Y(
-        "group:N", sort=[group for group, _, _ in groups], title=None, axis=_names([group for group, _, _ in groups])
-    )
-    axis = alt.Axis(format="~%", tickCount=4)
-    bars = alt.Chart(alt.InlineData(values=lines)).mark_rule(strokeWidth=2, stroke=LINE)
-    dots = alt.Chart(alt.InlineData(values=ends)).mark_point(filled=True, size=70, opacity=1)
-    layered = alt.layer(
-        bars.encode(x=alt.X("before:Q", title="share of rows", axis=axis), x2="after:Q", y=y),
-        dots.encode(x="share:Q", y=y, color=_colours(["read", "trained on"], [CHAFF, ACCENT])),
-    )
-    return _drawn(name, title, note, layered.properties(width=WIDTH, height=70 + 20 * len(groups)))
+        lines = [{"at": at, "label": label} for label, at in thresholds.items()]
+        rules = alt.Chart(alt.InlineData(values=lines)).mark_rule(stroke=INK, strokeWidth=1.5, strokeDash=[4, 3])
+        layers.append(rules.encode(x=alt.X("at:Q", scale=x_scale)))
+    for line, level in zip(thresholds.items(), levels, strict=True):
+        right = _part(bins, line[1]) < 0.5
+        text = alt.Chart(alt.InlineData(values=[{"label": line[0], "at": line[1]}])).mark_text(
+            align="left" if right else "right", dx=-3 if right else 3, baseline="bottom", color=INK
+        )
+        layers.append(text.encode(x=alt.X("at:Q", scale=x_scale), y=alt.value(-3 - _LEVEL * level), text="label:N"))
+    above = _LEVEL * (max(levels) + 1) if levels else 0
+    return drawn(name, title, note, alt.layer(*layers).properties(width=WIDTH, height=190), above=above)
 
 
 def curves(
@@ -132,7 +83,8 @@ def curves(
     import altair as alt
 
     names = list(series)
-    y = alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5))
+    axis = alt.Axis(tickCount=5, minExtent=reach(["0.00"]))
+    y = alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False), axis=axis)
     layers = []
     for place, (each, points) in enumerate(series.items()):
         values = [{"step": step, "value": value, "series": each} for step, value in points]
@@ -140,7 +92,7 @@ def curves(
             strokeWidth=1.5 if place == 0 else 2.5,
             point=False if place == 0 and len(points) > 1 else alt.OverlayMarkDef(filled=True, size=45),
         )
-        colour = _colours(names, [CHAFF, ACCENT, INK])
+        colour = colours("series", names, [CHAFF, ACCENT, INK])
         layers.append(
             marks.encode(
                 x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=6, tickMinStep=1, format="d")),
@@ -148,94 +100,7 @@ def curves(
                 color=colour,
             )
         )
-    return _drawn(name, title, note, alt.layer(*layers).properties(width=WIDTH, height=200))
-
-
-def intervals(name: str, title: str, note: str, lines: Sequence[Mapping[str, Any]], digits: int, about: str) -> Chart:
-    """A point and its interval for each line, the base's value as a dashed rule.
-
-    Args:
-        lines: `model`, `value`, `low`, `high` (None: no interval), in the order they are drawn.
-        digits: decimals of the values.
-        about: the title for those who hear it, without the headings around.
-    """
-    import altair as alt
-
-    order = [str(line["model"]) for line in lines]
-    values = [
-        {**line, "low": line["value"] if line["low"] is None else line["low"],
-         "high": line["value"] if line["high"] is None else line["high"],
-         "kind": "base" if line["model"] == "base" else "ours"}
-        for line in lines
-    ]  # fmt: skip
-    y = alt.Y("model:N", sort=order, title=None, axis=_names(order))
-    colour = alt.Color("kind:N", legend=None, scale=alt.Scale(domain=["base", "ours"], range=[MUTED, ACCENT]))
-    base = alt.Chart(alt.InlineData(values=values))
-    x = alt.X("low:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
-    reference = base.transform_filter("datum.kind == 'base'").mark_rule(stroke=MUTED, strokeDash=[3, 3])
-    layered = alt.layer(
-        reference.encode(x="value:Q"),
-        base.mark_rule(strokeWidth=3, opacity=0.55, strokeCap="round").encode(x=x, x2="high:Q", y=y, color=colour),
-        base.mark_point(filled=True, size=80, opacity=1).encode(x="value:Q", y=y, color=colour),
-        base.mark_text(dy=-11, fontSize=11).encode(
-            x="value:Q", y=y, color=alt.value(INK), text=alt.Text("value:Q", format=f".{digits}f")
-        ),
-    )
-    return _drawn(name, title, note, layered.properties(width=NARROW, height=44 + 36 * len(lines)), about)
-
-
-def _drawn(name: str, title: str, note: str, chart: Any, about: str = "") -> Chart:
-    styled = (
-        chart.properties(padding=2, autosize={"type": "fit", "contains": "padding"})
-        .configure(aria=False, background="transparent", font="sans-serif")
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=MUTED, titleColor=MUTED, gridColor=LINE, domain=False, ticks=False,
-            labelFontSize=11, titleFontSize=11, titleFontWeight="normal", labelPadding=6,
-            labelOverlap=True, labelSeparation=9,
-        )
-        .configure_text(fontSize=11)
-        .configure_legend(
-            orient="top", title=None, labelColor=INK, labelFontSize=12, symbolType="circle", symbolStrokeWidth=0,
-            padding=0, offset=8,
-        )
-    )  # fmt: skip
-    stream = io.StringIO()
-    styled.save(stream, format="svg")
-    return Chart(title, note, svg(stream.getvalue(), name, about or title, note))
-
-
-def svg(drawn: str, name: str, title: str, note: str) -> Any:
-    """Vega's SVG made fit for a page: its own ids, no fixed size, a title and a description for those who don't see it.
-
-    Args:
-        name: prefix of its ids; unique in the page.
-    """
-    from markupsafe import Markup
-
-    found = _SIZE.match(drawn)
-    assert found is not None
-    about = f"<title>{html.escape(title)}</title>" + (f"<desc>{html.escape(note)}</desc>" if note else "")
-    head = f'<svg class="chart" role="img" viewBox="{found[3]}" xmlns="http://www.w3.org/2000/svg">{about}'
-    body = _EMPTY.sub("", drawn[found.end() :])
-    return Markup(head + _ID.sub(rf"\g<1>{name}-", body))
-
-
-def _colours(names: list[str], colours: list[str]) -> Any:
-    import altair as alt
-
-    legend = alt.Legend() if len(names) > 1 else None
-    return alt.Color("series:N" if "read" not in names else "when:N", sort=None, legend=legend,
-                     scale=alt.Scale(domain=names, range=colours[: len(names)]))  # fmt: skip
-
-
-def _names(names: Sequence[str]) -> Any:
-    """An axis of names, wide enough for them in a wide font, since the page's own font is not known here."""
-    import altair as alt
-
-    width = 8 + max((sum(13 if east_asian_width(c) in "WF" else 7 for c in name) for name in names), default=0)
-
-    return alt.Axis(labelLimit=width, minExtent=width, maxExtent=width, grid=False, labelFontSize=11.5)
+    return drawn(name, title, note, alt.layer(*layers).properties(width=WIDTH, height=200))
 
 
 def _count_axis(bins: Bins, log: bool) -> Any:
@@ -244,8 +109,9 @@ def _count_axis(bins: Bins, log: bool) -> Any:
 
     highest = max((count for counts in bins.counts.values() for count in counts), default=0)
     if not log:
-        return alt.Axis(tickCount=4, tickMinStep=1, format=",d")
-    return alt.Axis(values=[0, *(10**n for n in range(12) if 10**n <= highest)], format=",d")
+        return alt.Axis(tickCount=4, tickMinStep=1, format=",d", minExtent=reach([f"{highest:,}"]))
+    ticks = [0, *(10**n for n in range(12) if 10**n <= highest)]
+    return alt.Axis(values=ticks, format=",d", minExtent=reach([f"{ticks[-1]:,}"]))
 
 
 def _log_axis(bins: Bins) -> Any:
@@ -254,9 +120,22 @@ def _log_axis(bins: Bins) -> Any:
     low, high = bins.edges[0], bins.edges[-1]
     ticks = [2**n for n in range(24) if low <= 2**n <= high]
     step = -(-len(ticks) // 7) or 1
-    return alt.Axis(values=ticks[::step], format="~s")
+    return alt.Axis(values=ticks[::step], format=",d")
 
 
-def _middle(bins: Bins) -> float:
+def _part(bins: Bins, at: float) -> float:
+    """Where on the axis a value is, in [0, 1]."""
     low, high = bins.edges[0], bins.edges[-1]
-    return float((low * high) ** 0.5 if bins.log else (low + high) / 2)
+    if bins.log:
+        return math.log(max(at, low) / low) / math.log(high / low)
+    return (at - low) / (high - low)
+
+
+def _levels(bins: Bins, thresholds: Mapping[str, float]) -> list[int]:
+    """Lines above the plot on which the labels stand, so that none covers another."""
+    parts = [_part(bins, at) for at in thresholds.values()]
+    levels: list[int] = []
+    for n, part in enumerate(parts):
+        taken = {levels[m] for m in range(n) if abs(parts[m] - part) < _NEAR}
+        levels.append(next(level for level in range(n + 1) if level not in taken))
+    return levels

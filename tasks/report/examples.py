@@ -60,6 +60,11 @@ class RuleExamples:
         """Whether every example is one row with nothing beside it."""
         return all(len(example.sides) < 2 for example in self.examples)
 
+    @property
+    def differing(self) -> int:
+        """Examples in which the two sides differ."""
+        return sum(any(_marks(side) for side in example.sides) for example in self.examples)
+
 
 @dataclass(frozen=True)
 class StageExamples:
@@ -88,12 +93,14 @@ def stage_examples(upstream: "Mapping[str, Artifact]", n: int) -> list[StageExam
 
 
 def _with_duplicates_opened(stage: StageExamples) -> StageExamples:
-    """Duplicates are worth a look without a click: the first rule of dedupe that names kept rows stands open."""
-    compared = [n for n, rule in enumerate(stage.rules) if rule.action == "removed" and not rule.alone]
+    """Duplicates are worth a look without a click: the rule of dedupe whose rows differ most from the kept ones."""
+    compared = [
+        (rule.differing, -n) for n, rule in enumerate(stage.rules) if rule.action == "removed" and not rule.alone
+    ]
     if stage.stage != "dedupe" or not compared:
         return stage
-    rules = [replace(rule, opened=n == compared[0]) for n, rule in enumerate(stage.rules)]
-    return replace(stage, rules=rules)
+    opened = -max(compared)[1]
+    return replace(stage, rules=[replace(rule, opened=n == opened) for n, rule in enumerate(stage.rules)])
 
 
 def _removed(artifact: "Artifact", before: "Artifact", n: int) -> list[RuleExamples]:
@@ -216,8 +223,12 @@ def _origin(row: Mapping[str, Any] | None) -> str:
     return " · ".join(dict.fromkeys(parts))
 
 
+def _marks(side: Side) -> bool:
+    return any(differs for _, pieces in side.turns for differs, _ in pieces)
+
+
 def _decided(line: Mapping[str, Any]) -> str:
-    if line["value"] is None:
+    if line["value"] is None or line["value"] == line["threshold"] == 1:  # the same text, as the rule says
         return ""
     if line["threshold"] is None:
         return f"value {line['value']:.4g}"

@@ -1,13 +1,14 @@
 """Models side by side: what the evaluation measured, in words, in a table, in charts, and in the answers themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from tasks.kernels.comparison import PREFIX, comparison_table
-from tasks.report.charts import Chart, intervals
+from tasks.report.drawing import Chart
+from tasks.report.lines import differences, intervals
 from tasks.report.text import fitted, number, shown, turns
 
 if TYPE_CHECKING:
@@ -131,6 +132,25 @@ def metric_charts(lines: list[dict[str, Any]]) -> dict[str, list[Chart]]:
                 way = "lower" if metric in LOWER_IS_BETTER else "higher"
                 about = f"{title} of each model on {test_set}"
                 chart = intervals(f"m{place}-{metric}", title, f"{way} is better", marks, digits, about)
+                charts.setdefault(test_set, []).append(chart)
+    return charts
+
+
+def difference_charts(found: Sequence[Finding]) -> dict[str, list[Chart]]:
+    """Test set → a chart of each metric: every model's paired difference to the base, with its interval."""
+    charts: dict[str, list[Chart]] = {}
+    for place, test_set in enumerate(dict.fromkeys(finding.test_set for finding in found)):
+        for metric, title, digits in _DRAWN:
+            lines = [
+                {"model": fitted(each.model, 11), "value": each.difference, "low": each.low, "high": each.high,
+                 "verdict": each.verdict}
+                for each in found
+                if (each.test_set, each.metric) == (test_set, metric)
+            ]  # fmt: skip
+            if lines:
+                way = "left of zero is better" if metric in LOWER_IS_BETTER else "right of zero is better"
+                about = f"{title} on {test_set}, difference to the base"
+                chart = differences(f"d{place}-{metric}", f"{title}, difference to the base", way, lines, digits, about)
                 charts.setdefault(test_set, []).append(chart)
     return charts
 

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pipeline_config.model_schema import Report
 from tasks.key import row_artifact
 from tasks.report import models, recipe, spread, story, text, training
-from tasks.report.counts import funnel, stage_counts, total
+from tasks.report.costs import cost_charts
+from tasks.report.counts import funnel, stage_counts
 from tasks.report.examples import stage_examples
+from tasks.report.next_steps import next_steps
+from tasks.report.templates import environment
 
 if TYPE_CHECKING:
     from tasks.artifact import Artifact
@@ -31,11 +34,14 @@ def render(
         samples: tokenised rows as HTML.
         template: the folder of `page.html` and `style.css`.
     """
-    environment = _environment(template)
-    page: str = environment.get_template("page.html").render(
-        **_overview(config, upstream, places, samples, template),
-        **_evaluation(upstream, config),
-        **_data(upstream, config),
+    page: str = (
+        environment(template)
+        .get_template("page.html")
+        .render(
+            **_overview(config, upstream, places, samples, template),
+            **_evaluation(upstream, config),
+            **_data(upstream, config),
+        )
     )
     return page
 
@@ -57,11 +63,12 @@ def _overview(
         "figures": story.key_figures(stages, facts),
         "rows_sentence": story.rows_sentence(stages, facts),
         "losses_sentence": story.losses_sentence(stages),
-        "slowest": max((stage.seconds for stage in stages), default=0.0) or 1.0,
+        "cost_charts": cost_charts(stages),
         "unbalanced": [stage.name for stage in stages if not stage.balanced],
         "samples": Markup(samples),
         "created": max((str(manifest.get("created", "")) for manifest in manifests.values()), default=""),
         "recipe": recipe.configuration(manifests, places, title),
+        "seeds": recipe.seeds(manifests),
         "identities": recipe.identities(manifests),
         "versions": recipe.versions(manifests),
         "inputs": recipe.inputs(manifests),
@@ -69,18 +76,24 @@ def _overview(
 
 
 def _evaluation(upstream: "Mapping[str, Artifact]", config: Report) -> dict[str, Any]:
+    manifests = {name: artifact.manifest for name, artifact in upstream.items()}
+    facts = {name: manifest["facts"] for name, manifest in manifests.items()}
     lines = models.lines_of(upstream)
     rows = row_artifact("evaluate", dict(upstream))
     findings = models.findings(lines)
+    losses = training.losses(upstream)
+    validation = {model.model: model.validation for model in losses}
     return {
         "model_lines": models.table(lines),
         "findings": findings,
         "measured_on": models.measured_on(upstream),
-        "models_sentence": story.models_sentence(findings),
+        "models_sentences": story.models_sentences(findings, list(upstream)),
+        "difference_charts": models.difference_charts(findings),
         "metric_charts": models.metric_charts(lines),
         "questions": models.sample_answers(upstream, rows, min(config.examples, ANSWERS)),
-        "loss_charts": training.loss_charts(upstream),
+        "loss_charts": training.loss_charts(losses),
         "training_facts": training.training_facts(upstream),
+        "next_steps": next_steps(stage_counts(manifests), facts, findings, validation),
     }
 
 
@@ -91,24 +104,3 @@ def _data(upstream: "Mapping[str, Artifact]", config: Report) -> dict[str, Any]:
         "length_charts": spread.length_charts(upstream),
         "mixture_charts": spread.mixture_charts(upstream),
     }
-
-
-def _environment(template: Path) -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(template),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": text.number, "total": total, "width": lambda value: f"{value:.2f}"}
-    environment.tests |= {"codelike": text.codelike}
-    environment.globals |= {
-        "share": text.share,
-        "sentence": story.finding_sentence,
-        "metrics": story.METRICS,
-        "duration": story.duration,
-    }
-    return environment

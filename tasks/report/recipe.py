@@ -43,6 +43,14 @@ def _source(source: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, A
     return {"name": source["name"], **place, **settings}
 
 
+def seeds(manifests: Mapping[str, Mapping[str, Any]]) -> str:
+    """The seed, or each stage's own where they differ."""
+    found = {stage: manifests[stage]["config"].get("seed", 0) for stage in STAGES if stage in manifests}
+    if len(set(found.values())) == 1:
+        return f"{next(iter(found.values()))} in every stage"
+    return ", ".join(f"{stage} {seed}" for stage, seed in found.items())
+
+
 def identities(manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
     """Key, content digest and code digest of each stage, cut to twelve digits."""
     return [

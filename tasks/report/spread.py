@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from pipeline_config.schema import DATA_STAGES
 from tasks.key import row_artifact
-from tasks.report.charts import Bins, Chart, histogram, shift
+from tasks.report.charts import Bins, histogram
+from tasks.report.drawing import Chart
+from tasks.report.lines import shift
 from tasks.report.text import fitted, number, words
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ N_BINS = 36
 GROUPS = 12  # groups drawn; there may be hundreds
 _UNEVEN = 0.02  # a layer lower than this share of the highest bar is drawn on a logarithmic scale
 _NAME = 18  # letters of a group's name that fit beside its bar
+_TRAIN = pl.col("split").fill_null("train") == "train"
 Values = NDArray[np.float64]
 
 
@@ -73,11 +76,10 @@ def score_charts(upstream: "Mapping[str, Artifact]") -> list[Chart]:
 
 
 def length_charts(upstream: "Mapping[str, Artifact]") -> list[Chart]:
-    """Tokens a row where there are tokens, else characters of prompt and answer."""
-    if "tokenize" in upstream:
-        return _token_lengths(upstream["tokenize"])
-    last = row_artifact("tokenize", dict(upstream))
-    return [] if last is None else _text_lengths(last)
+    """Tokens a row where there are tokens, and characters of prompt and answer before and after."""
+    tokens = _token_lengths(upstream["tokenize"]) if "tokenize" in upstream else []
+    read, last = upstream.get("ingest"), row_artifact("tokenize", dict(upstream))
+    return tokens if last is None else tokens + _text_lengths(read, last)
 
 
 def mixture_charts(upstream: "Mapping[str, Artifact]") -> list[Chart]:
@@ -152,8 +154,7 @@ def _likeness_chart(artifact: "Artifact") -> Chart | None:
 
 
 def _token_lengths(tokens: "Artifact") -> list[Chart]:
-    split = pl.col("split").fill_null("train") == "train"
-    frame = tokens.rows().filter(split).select("n_tokens", "n_trained").collect()
+    frame = tokens.rows().filter(_TRAIN).select("n_tokens", "n_trained").collect()
     if frame.height < 2:
         return []
     limit = tokens.manifest["facts"].get("max_length")
@@ -168,29 +169,40 @@ def _token_lengths(tokens: "Artifact") -> list[Chart]:
     return found
 
 
-def _text_lengths(rows: "Artifact") -> list[Chart]:
+def _text_lengths(read: "Artifact | None", last: "Artifact") -> list[Chart]:
+    """Characters of prompt and answer: of the rows read, and of those that are learned from."""
+    after = _characters(last.rows().filter(_TRAIN) if last.stage != "ingest" else last.rows())
+    before = {} if read is None or last.stage == "ingest" else _characters(read.rows())
+    found = []
+    for column, values in after.items():
+        if values.size < 2 or values.max() == 0:
+            continue
+        note = f"{number(values.size)} rows; median {number(np.median(values))} characters."
+        series = {"kept": values}
+        if column in before:
+            old = before[column]
+            series = {"read": old, "trained on": values}
+            note = f"Median {number(np.median(old))} characters as read, {number(np.median(values))} as trained on."
+        drawn = bins(series, True)
+        title = f"Characters of the {column}"
+        found.append(histogram(f"length-{column}", title, note, drawn, "characters", {}, _is_uneven(drawn)))
+    return found
+
+
+def _characters(rows: pl.LazyFrame) -> dict[str, Values]:
     content = pl.element().struct.field("content")
-    role = pl.element().struct.field("role")
-    answers = role.is_in(["assistant", "text"])
-    frame = rows.rows().select(
+    answers = pl.element().struct.field("role").is_in(["assistant", "text"])
+    frame = rows.select(
         pl.col("messages").list.eval(content.filter(~answers).str.len_chars()).list.sum().alias("prompt"),
         pl.col("messages").list.eval(content.filter(answers).str.len_chars()).list.sum().alias("answer"),
     )
-    found = []
-    for column, values in frame.collect().to_dict().items():
-        array = values.cast(pl.Float64).drop_nulls().to_numpy()
-        if array.size > 1 and array.max() > 0:
-            note = f"{number(array.size)} rows; median {number(np.median(array))} characters."
-            drawn = bins({"rows": array}, True)
-            title = f"Characters of the {column}"
-            found.append(histogram(f"length-{column}", title, note, drawn, "characters", {}))
-    return found
+    return {name: values.cast(pl.Float64).drop_nulls().to_numpy() for name, values in frame.collect().to_dict().items()}
 
 
 def _counted(artifact: "Artifact", column: str) -> dict[str, int]:
     rows = artifact.rows()
     if artifact.stage != "ingest":
-        rows = rows.filter(pl.col("split").fill_null("train") == "train")
+        rows = rows.filter(_TRAIN)
     counted = rows.select(column).collect()[column].drop_nulls().value_counts(name="rows").sort(column)
     found: dict[str, int] = {}
     for value, n in counted.iter_rows():

@@ -1,11 +1,13 @@
 """The run in words: what came in, what was left out and why, what was learned, and whether it helped."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.report.counts import StageCounts, total
-from tasks.report.models import Finding
 from tasks.report.text import number, share
+
+if TYPE_CHECKING:
+    from tasks.report.models import Finding
 
 _REASONS = {
     "ingest": "that could not be read",
@@ -62,20 +64,31 @@ def losses_sentence(stages: Sequence[StageCounts]) -> str:
     return f"Left out: {_listed(parts)}.{more} Each of them is in a ledger, with its rule."
 
 
-def models_sentence(findings: Sequence[Finding]) -> str:
-    """What the first model that was made is worth on each test set, by loss."""
-    model = next((finding.model for finding in findings), "")
-    losses = [finding for finding in findings if finding.model == model and finding.metric == "loss"]
+def models_sentences(findings: "Sequence[Finding]", made: Sequence[str]) -> list[str]:
+    """What each model that was made is worth on each test set, by loss; why there is nothing to say.
+
+    Args:
+        made: stages that ran, to tell a model that was not measured from none.
+    """
     said = {
         "better": "better than the base on {}",
-        "worse": "worse on {}, the price of what it learned",
+        "worse": "worse on {}",
         "unclear": "not clearly different on {}",
     }
-    parts = [said[verdict].format(_listed(sets)) for verdict in said if (sets := _sets(losses, verdict))]
-    return f"By held-out loss the {model} model is {_listed(parts)}." if parts else ""
+    sentences = []
+    for model in dict.fromkeys(finding.model for finding in findings):
+        losses = [finding for finding in findings if finding.model == model and finding.metric == "loss"]
+        parts = [said[verdict].format(_listed(sets)) for verdict in said if (sets := _sets(losses, verdict))]
+        if parts:
+            sentences.append(f"By held-out loss the {model} model is {_listed(parts)}.")
+    if sentences:
+        return sentences
+    if "evaluate" in made:
+        return ["The models were measured, and there is no base to compare them with."]
+    return ["A model was trained and not measured." if "train" in made else "No model was trained in this run."]
 
 
-def finding_sentence(finding: Finding) -> str:
+def finding_sentence(finding: "Finding") -> str:
     """One comparison with the base model, with its interval."""
     size = f"{abs(finding.difference):.3f}"
     way = f"{size} {'lower' if finding.difference < 0 else 'higher'} than" if float(size) else "as good as"
@@ -120,7 +133,7 @@ def _heaviest(line: tuple[int, int, StageCounts]) -> tuple[int, int]:
     return -line[0], line[1]
 
 
-def _sets(findings: Sequence[Finding], verdict: str) -> list[str]:
+def _sets(findings: "Sequence[Finding]", verdict: str) -> list[str]:
     return [finding.test_set for finding in findings if finding.verdict == verdict]
 
 

@@ -2,11 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.report.charts import Chart, curves
+from tasks.report.charts import curves
+from tasks.report.drawing import Chart
 from tasks.report.text import number, shown, words
 
 if TYPE_CHECKING:
@@ -22,11 +24,22 @@ _MOST_POINTS = 400
 _FACTS = ("method", "learning_rate", "precision", "parameters", "trained_parameters")
 
 Line = Mapping[str, float]
+Points = list[tuple[float, float]]  # step, value
 
 
-def loss_charts(upstream: "Mapping[str, Artifact]") -> list[Chart]:
-    """Training and validation loss over the steps: one chart for each model that was trained."""
-    found: list[Chart] = []
+@dataclass(frozen=True)
+class Losses:
+    """How a model's losses went; `stage`: train or distill."""
+
+    stage: str
+    model: str
+    training: Points
+    validation: Points
+
+
+def losses(upstream: "Mapping[str, Artifact]") -> list[Losses]:
+    """The losses of every model that was trained, in the order of the stages."""
+    found: list[Losses] = []
     for stage in STAGES:
         if stage not in upstream:
             continue
@@ -34,14 +47,21 @@ def loss_charts(upstream: "Mapping[str, Artifact]") -> list[Chart]:
         for path in sorted(root.rglob(HISTORY)):
             lines = _read(path)
             name = "tuned" if stage == "train" else _model_name(path, root)
-            series = {"training": _points(lines, "loss"), "validation": _points(lines, "eval_loss")}
-            series = {each: points for each, points in series.items() if points}
-            if any(len(points) > 1 for points in series.values()):
-                note = "; ".join(f"{each} {_from_to(points)}" for each, points in series.items())
-                title = f"Loss of {shown(name, 40)}"
-                place = f"loss-{stage}-{len(found)}"
-                found.append(curves(place, title, f"{note}; {_UNIT[stage]}.", series, "loss"))
+            found.append(Losses(stage, shown(name, 40), _points(lines, "loss"), _points(lines, "eval_loss")))
     return found
+
+
+def loss_charts(found: Sequence[Losses]) -> list[Chart]:
+    """Training and validation loss over the steps: one chart for each model that was trained."""
+    charts: list[Chart] = []
+    for model in found:
+        series = {"training": model.training, "validation": model.validation}
+        series = {each: points for each, points in series.items() if points}
+        if any(len(points) > 1 for points in series.values()):
+            note = "; ".join(f"{each} {_from_to(points)}" for each, points in series.items())
+            place = f"loss-{model.stage}-{len(charts)}"
+            charts.append(curves(place, f"Loss of {model.model}", f"{note}; {_UNIT[model.stage]}.", series, "loss"))
+    return charts
 
 
 def training_facts(upstream: "Mapping[str, Artifact]") -> list[tuple[str, list[tuple[str, str]]]]:
@@ -66,14 +86,14 @@ def _read(path: Path) -> list[Line]:
     return [line for line in lines if isinstance(line, dict) and "step" in line] if isinstance(lines, list) else []
 
 
-def _points(lines: Iterable[Line], name: str) -> list[tuple[float, float]]:
+def _points(lines: Iterable[Line], name: str) -> Points:
     """Step and value; of very long histories every n-th point and the last."""
     points = [(line["step"], line[name]) for line in lines if math.isfinite(line.get(name, math.nan))]
     every = -(-len(points) // _MOST_POINTS) or 1
     return points[::every] + (points[-1:] if points and (len(points) - 1) % every else [])
 
 
-def _from_to(points: list[tuple[float, float]]) -> str:
+def _from_to(points: Points) -> str:
     return f"{number(points[0][1], 2)} to {number(points[-1][1], 2)}"
 
 

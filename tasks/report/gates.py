@@ -1,0 +1,148 @@
+"""What the gates said in a run: every expectation with what was observed and what is allowed.
+
+A verdict is in no cache key, so this is read from the run record, and where that only counts the checks, from the
+verdict's own file `data/gates/<digest>.json`. Read with tolerance: a record of an older or newer form loses details,
+never the page.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.report.text import shown
+
+_HEX = frozenset("0123456789abcdef")
+_SAMPLES = 8  # row ids shown of a failed check
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation, judged; `cure` is what to do where it failed, `samples` are row ids."""
+
+    expectation: str
+    observed: str
+    allowed: str
+    passed: bool
+    cure: str = ""
+    samples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageGate:
+    """The verdict behind one stage.
+
+    Attributes:
+        on_fail: stop or warn; empty where the record does not say.
+        reference: the run it was compared with; empty for none.
+        unlisted: checks that are counted in the record and listed nowhere.
+    """
+
+    stage: str
+    passed: bool
+    checks: tuple[Check, ...]
+    on_fail: str = ""
+    reference: str = ""
+    unlisted: int = 0
+
+    @property
+    def n(self) -> int:
+        """Checks in all."""
+        return len(self.checks) + self.unlisted
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if not check.passed)
+
+
+def stage_gates(record: Mapping[str, Any], data_dir: Path) -> list[StageGate]:
+    """The verdicts of a run, in the order of its stages; stages without one are left out.
+
+    Args:
+        record: the run record, as written.
+    """
+    entries = [(str(entry.get("name", "")), entry.get("gate")) for entry in record.get("stages", [])]
+    return [_gate(name, gate, data_dir) for name, gate in entries if isinstance(gate, Mapping)]
+
+
+def verdict_sentence(gates: list[StageGate]) -> str:
+    """All gates of a run in one sentence; empty for none."""
+    if not gates:
+        return ""
+    n = sum(gate.n for gate in gates)
+    failed = [(gate, check) for gate in gates for check in gate.failed]
+    if all(gate.passed for gate in gates) and not failed:
+        return f"All {n} checks after {len(gates)} stages passed." if n != 1 else "The one check passed."
+    stages = list(dict.fromkeys(gate.stage for gate in gates if not gate.passed or gate.failed))
+    many = f"{max(len(failed), 1)} of {n} {'check' if n == 1 else 'checks'} failed, after {', '.join(stages)}"
+    words = "; ".join(f"{check.expectation} is {check.observed}, allowed is {check.allowed}" for _, check in failed[:3])
+    return f"{many}: {words}." if words else f"{many}."
+
+
+def _gate(stage: str, gate: Mapping[str, Any], data_dir: Path) -> StageGate:
+    listed = gate.get("checks")
+    if not isinstance(listed, list):
+        listed = _kept(str(gate.get("digest", "")), data_dir) or _lists(gate.get("failed"))
+    checks = tuple(_check(check) for check in listed if isinstance(check, Mapping))
+    counted = gate.get("checks")
+    n = counted if isinstance(counted, int) and not isinstance(counted, bool) else len(checks)
+    return StageGate(
+        stage=shown(stage, 40),
+        passed=bool(gate.get("passed")),
+        checks=checks,
+        on_fail=shown(gate.get("on_fail"), 20),
+        reference=_reference(gate.get("reference")),
+        unlisted=max(0, n - len(checks)),
+    )
+
+
+def _kept(digest: str, data_dir: Path) -> list[Any]:
+    """The checks in a verdict's file; none if there is no such file."""
+    if not digest or not set(digest) <= _HEX:
+        return []
+    try:
+        verdict = json.loads((data_dir / "gates" / f"{digest}.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    return _lists(verdict.get("checks")) if isinstance(verdict, dict) else []
+
+
+def _check(check: Mapping[str, Any]) -> Check:
+    samples = _lists(check.get("row_ids")) or _lists(check.get("samples"))
+    return Check(
+        expectation=shown(check.get("expectation") or check.get("name"), 160),
+        observed=_value(check.get("observed")),
+        allowed=shown(check["allowed"], 160) if check.get("allowed") else _between(check),
+        passed=bool(check.get("passed")),
+        cure=shown(check.get("cure"), 300),
+        samples=tuple(shown(each, 40) for each in samples[:_SAMPLES]),
+    )
+
+
+def _between(check: Mapping[str, Any]) -> str:
+    """Bounds in words."""
+    low, high = check.get("minimum"), check.get("maximum")
+    if low is not None and low == high:
+        return f"exactly {_value(low)}"
+    parts = [f"at least {_value(low)}"] if low is not None else []
+    parts += [f"at most {_value(high)}"] if high is not None else []
+    return " and ".join(parts)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return shown(value, 160)
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+
+def _reference(value: Any) -> str:
+    """A run id, whether it stands alone or among others."""
+    if isinstance(value, Mapping):
+        value = value.get("run_id") or value.get("run")
+    return shown(value, 40)
+
+
+def _lists(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,189 @@
+"""The page of one run: its gates, states and times stand on the cached page, exactly, and make nothing again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.run_report import make_report, report_path, write_report
+from pipeline_config.errors import ConfigError
+from pipeline_config.fields import Gate
+from pipeline_config.schema import STAGES
+from tasks.artifact import Artifact, Store
+from tasks.execute import Workspace, examine, produce
+from tasks.gate import judge
+from tasks.report.gates import stage_gates, verdict_sentence
+from tasks.report.run_page import run_page
+from tasks.report.task import TEMPLATE, report
+from tasks.runs import RunRecord, StageRecord
+from tests import report_run
+from tests.page import Page
+
+OFF = dict.fromkeys(("toxicity", "quality", "select", "split", "balance", "augment", "tokenize", "train"))
+OFF |= dict.fromkeys(("distill", "compress", "evaluate"))
+RUN = "20260102T030405-abcd"
+CHECK = {"expectation": "rows left", "observed": 7, "allowed": "at least 9", "passed": False, "cure": "lower min_rows"}
+
+
+def test_every_check_of_every_gate_stands_on_the_page_as_it_was_judged(tmp_path: Path) -> None:
+    record, _ = _run(tmp_path)
+    path = write_report(record, tmp_path)
+    assert path == report_path(RUN, tmp_path)
+    shown = _words(path)
+    checks = [check for file in (tmp_path / "gates").iterdir() for check in json.loads(file.read_text())["checks"]]
+    assert len(checks) > 15
+    for check in checks:
+        assert check["name"] in shown, check
+    assert f"All {len(checks)} checks after 4 stages passed." in shown
+    assert RUN in shown
+    assert "2026-01-02 03:04 UTC" in shown
+
+
+def test_a_changed_bound_changes_the_page_of_the_run_and_not_the_artifact(tmp_path: Path) -> None:
+    record, upstream = _run(tmp_path)
+    artifact = upstream["report"].path / "report.html"
+    before, first = artifact.read_bytes(), _words(_written(record, tmp_path))
+    strict = judge("dedupe", upstream["dedupe"].manifest["rows"], {}, Gate(min_rows=10**6, on_fail="warn"), tmp_path)
+    record.stage("dedupe").gate = strict.to_dict()
+    second = _words(_written(record, tmp_path))
+    assert artifact.read_bytes() == before
+    assert "at least 1,000,000" in second
+    assert "at least 1,000,000" not in first
+    assert "failed, after dedupe: rows left is" in second
+    assert "passed" not in Page(before.decode()).words, "the cached page says nothing of any run's gates"
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        {
+            "passed": False,
+            "checks": [CHECK, {**CHECK, "passed": True}],
+            "on_fail": "warn",
+            "reference": {"run_id": "R"},
+        },
+        {"passed": False, "checks": 2, "failed": [CHECK], "digest": "0" * 64},
+        {"passed": False, "checks": 2, "failed": [CHECK], "digest": "../../etc"},
+    ],
+    ids=["listed", "counted", "no digest"],
+)
+def test_verdicts_of_every_form_are_read(tmp_path: Path, gate: dict[str, Any]) -> None:
+    (found,) = stage_gates({"stages": [{"name": "clean", "gate": gate}, {"name": "dedupe", "gate": None}]}, tmp_path)
+    assert (found.n, len(found.failed), found.failed[0].observed, found.passed) == (2, 1, "7", False)
+    assert verdict_sentence([found]) == "1 of 2 checks failed, after clean: rows left is 7, allowed is at least 9."
+
+
+def test_a_failed_gate_stands_open_with_what_to_do_and_rows_to_look_at(tmp_path: Path) -> None:
+    gate = {"passed": False, "on_fail": "stop", "checks": [CHECK | {"row_ids": ["0123456789abcdef"]}], "digest": ""}
+    page = _filled(tmp_path, [{"name": "clean", "gate": gate}], status="failed", error={"message": "the gate failed"})
+    words = " ".join(Page(page).words.split())
+    assert "<details open>" in page
+    assert "What to do: lower min_rows." in words
+    assert "winnow explain 0123456789abcdef" in words
+    assert "Failed. the gate failed" in words
+    assert "1 of 1 check failed, the run stopped" in words
+
+
+def test_a_record_brings_no_element_and_no_path_into_the_page(tmp_path: Path) -> None:
+    bad = report_run.HOSTILE
+    check = dict.fromkeys(("expectation", "observed", "allowed", "cure"), bad) | {"passed": False, "samples": [bad]}
+    gate = {"passed": False, "on_fail": bad, "checks": [check], "reference": bad}
+    stage = {"name": bad, "state": bad, "seconds": 1.0, "reason": bad, "gate": gate}
+    error = {"message": f"{bad} {tmp_path}/x", "cure": f"{bad} {report_run.PLANTED[0]}"}
+    more = {
+        "overrides": [f"title={bad}", f"a={tmp_path}"],
+        "sources": [{"name": bad, "path": "/home/me", "sha256": "f"}],
+    }
+    page = _filled(tmp_path, [stage], status="failed", error=error, parent_run_id=bad, **more)
+    found = Page(page)
+    assert not {"script", "img"} & set(found.elements)
+    assert not [name for _, name, _ in found.attributes if name.startswith("on")]
+    assert found.words.count("<script>alert('x')</script>") > 8
+    for secret in (str(tmp_path), "/home/me", report_run.PLANTED[0]):
+        assert secret not in page
+
+
+def test_a_slot_in_a_record_is_text(tmp_path: Path) -> None:
+    page = _filled(tmp_path, [{"name": "<!--run:record-->", "state": "ran"}])
+    assert page.count("<h3>This run</h3>") == 1
+    assert "&lt;!--run:record--&gt;" in page
+
+
+def test_a_page_without_slots_stays_as_it_is(tmp_path: Path) -> None:
+    assert run_page("<p>old</p>", {"stages": []}, tmp_path, TEMPLATE) == "<p>old</p>"
+
+
+def test_a_run_that_stopped_has_a_page_of_what_it_made(tmp_path: Path) -> None:
+    record, upstream = _run(tmp_path)
+    for name in ("dedupe", "report"):
+        record.stage(name).key = None
+    record.stage("dedupe").state = "failed"
+    record.stage("report").state = "pending"
+    record.status, record.error = "failed", {"message": "dedupe broke", "place": "", "cure": "mend it"}
+    assert write_report(record, tmp_path) is None
+    words = _words(make_report(record, tmp_path))
+    assert "Failed. dedupe broke What to do: mend it" in words
+    assert f"{upstream['clean'].manifest['rows']['out']} are left" in words
+    assert "2 from the cache" in words
+
+
+def test_a_run_that_made_nothing_says_so(tmp_path: Path) -> None:
+    record = RunRecord(RUN, {}, [], [], [StageRecord(name) for name in STAGES], status="failed")
+    with pytest.raises(ConfigError, match="has made nothing to report on"):
+        make_report(record, tmp_path)
+
+
+def test_the_page_of_a_run_whose_artifacts_are_gone_stays(tmp_path: Path) -> None:
+    record, upstream = _run(tmp_path)
+    path = _written(record, tmp_path)
+    for artifact in upstream.values():
+        artifact.path.rename(artifact.path.with_suffix(".gone"))
+    assert make_report(record, tmp_path) == path
+
+
+def test_how_a_run_is_shown_is_no_part_of_the_report_s_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = report_run.config()
+    assert report.references is not None
+    before = report.references(run.report, run, tmp_path)
+    copy = tmp_path / "template"
+    copy.mkdir()
+    for file in TEMPLATE.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes() + (b" " if file.name == "run.html" else b""))
+    monkeypatch.setattr("tasks.report.task.TEMPLATE", copy)
+    assert report.references(run.report, run, tmp_path) == before
+    (copy / "page.html").write_text("other")
+    assert report.references(run.report, run, tmp_path) != before
+
+
+def _run(data_dir: Path) -> tuple[RunRecord, dict[str, Artifact]]:
+    """A run of three data stages and its report, every stage from the cache, judged."""
+    run, upstream = report_run.make_run(data_dir, 60, **OFF)
+    work = Workspace(run, data_dir, Store(data_dir), dict(upstream))
+    upstream["report"] = produce(report, examine(report, work), work)
+    stages = [StageRecord(name, state="skipped") for name in STAGES]
+    record = RunRecord(RUN, run.model_dump(mode="json", by_alias=True), [], [], stages, status="done")
+    for name, artifact in upstream.items():
+        entry, rows = record.stage(name), artifact.manifest["rows"]
+        entry.key, entry.state, entry.seconds = artifact.key, "cached", 0.1
+        section = run.section(name)
+        assert section is not None
+        entry.gate = judge(name, rows, artifact.manifest["facts"], section.gate, data_dir).to_dict()
+    return record, upstream
+
+
+def _filled(data_dir: Path, stages: list[dict[str, Any]], **record: Any) -> str:
+    slots = "".join(f"<!--run:{slot}-->" for slot in ("nav", "verdict", "gates", "record"))
+    return run_page(slots, {"run_id": RUN, "status": "done", "stages": stages, **record}, data_dir, TEMPLATE)
+
+
+def _written(record: RunRecord, data_dir: Path) -> Path:
+    path = write_report(replace(record), data_dir)
+    assert path is not None
+    return path
+
+
+def _words(path: Path | None) -> str:
+    assert path is not None
+    return " ".join(Page(path.read_text("utf-8")).words.split())
