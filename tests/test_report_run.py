@@ -15,7 +15,7 @@ from tasks.artifact import Artifact, Store
 from tasks.execute import Workspace, examine, produce
 from tasks.gate import judge
 from tasks.report.gates import stage_gates, verdict_sentence
-from tasks.report.run_page import run_page
+from tasks.report.run_page import SLOTS, run_page
 from tasks.report.task import TEMPLATE, report
 from tasks.runs import RunRecord, StageRecord
 from tests import report_run
@@ -174,7 +174,7 @@ def _run(data_dir: Path) -> tuple[RunRecord, dict[str, Artifact]]:
 
 
 def _filled(data_dir: Path, stages: list[dict[str, Any]], **record: Any) -> str:
-    slots = "".join(f"<!--run:{slot}-->" for slot in ("nav", "verdict", "gates", "record"))
+    slots = "".join(f"<!--run:{slot}-->" for slot in SLOTS)
     return run_page(slots, {"run_id": RUN, "status": "done", "stages": stages, **record}, data_dir, TEMPLATE)
 
 

@@ -17,7 +17,7 @@ from tasks.report.story import duration
 from tasks.report.templates import environment
 from tasks.report.text import number, shown
 
-SLOTS = ("verdict", "nav", "gates", "record")
+SLOTS = ("notice", "verdict", "nav", "gates", "record")
 _SLOT = re.compile(r"<!--run:([a-z]+)-->")
 _STATES = {
     "done": "done",
