@@ -50,10 +50,10 @@ def make_report(record: RunRecord, data_dir: Path) -> Path:
             place="RUN",
             cure="winnow status shows how far it came; name another run, or run it again",
         )
-    from pipeline_config.schema import Config
+    from flows.resume import recorded_config
     from tasks.report.task import page_of
 
-    return _write(page_of(Config.model_validate(record.config), made, data_dir), record, data_dir)
+    return _write(page_of(recorded_config(record), made, data_dir), record, data_dir)
 
 
 def _artifacts(record: RunRecord, data_dir: Path) -> dict[str, Artifact]:

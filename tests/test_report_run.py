@@ -93,6 +93,7 @@ def test_a_record_brings_no_element_and_no_path_into_the_page(tmp_path: Path) ->
     stage = {"name": bad, "state": bad, "seconds": 1.0, "reason": bad, "gate": gate}
     error = {"message": f"{bad} {tmp_path}/x", "cure": f"{bad} {report_run.PLANTED[0]}"}
     more = {
+        "config_name": "demo",
         "overrides": [f"title={bad}", f"a={tmp_path}"],
         "sources": [{"name": bad, "path": "/home/me", "sha256": "f"}],
     }
@@ -103,6 +104,37 @@ def test_a_record_brings_no_element_and_no_path_into_the_page(tmp_path: Path) ->
     assert found.words.count("<script>alert('x')</script>") > 8
     for secret in (str(tmp_path), "/home/me", report_run.PLANTED[0]):
         assert secret not in page
+
+
+def test_a_check_that_only_warns_is_no_failure(tmp_path: Path) -> None:
+    gate = {"passed": True, "on_fail": "stop", "checks": [CHECK | {"advisory": True}, CHECK | {"passed": True}]}
+    page = _filled(tmp_path, [{"name": "clean", "gate": gate}])
+    words = " ".join(Page(page).words.split())
+    assert "1 of 2 checks after 1 stage passed. 1 warning: rows left is 7, allowed is at least 9." in words
+    assert 'class="mark failed"' not in page
+
+
+def test_data_docs_are_linked_where_they_are(tmp_path: Path) -> None:
+    gate = {"passed": True, "checks": [CHECK | {"passed": True}], "digest": "ab12"}
+    assert "Data Docs" not in _filled(tmp_path, [{"name": "clean", "gate": gate}])
+    docs = tmp_path / "gates" / "docs"
+    (docs / "validations").mkdir(parents=True)
+    for place in ("index.html", "validations/ab12.html"):
+        (docs / place).write_text("")
+    here = report_path(RUN, tmp_path).parent
+    links = [
+        link for link in Page(_filled(tmp_path, [{"name": "clean", "gate": gate}])).values("href") if "docs" in link
+    ]
+    assert [(here / link).resolve() for link in links] == [docs / "index.html", docs / "validations" / "ab12.html"]
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"), [("demo", "winnow run demo --set a=1"), ("/home/me/my own.yaml", "'./my own.yaml' --set a=1")]
+)
+def test_the_command_is_told_without_folders(tmp_path: Path, name: str, typed: str) -> None:
+    page = _filled(tmp_path, [], config_name=name, overrides=["a=1"])
+    assert typed in Page(page).words
+    assert "/home" not in page
 
 
 def test_a_slot_in_a_record_is_text(tmp_path: Path) -> None:

@@ -19,7 +19,13 @@ _SAMPLES = 8  # row ids shown of a failed check
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation, judged; `cure` is what to do where it failed, `samples` are row ids."""
+    """One expectation, judged.
+
+    Attributes:
+        cure: what to do where it failed.
+        samples: ids of rows that show it.
+        advisory: a failure only warns.
+    """
 
     expectation: str
     observed: str
@@ -27,6 +33,12 @@ class Check:
     passed: bool
     cure: str = ""
     samples: tuple[str, ...] = ()
+    advisory: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """passed, warned or failed."""
+        return "passed" if self.passed else "warned" if self.advisory else "failed"
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,7 @@ class StageGate:
     Attributes:
         on_fail: stop or warn; empty where the record does not say.
         reference: the run it was compared with; empty for none.
+        docs: place of its page of the Data Docs, below the data folder; empty for none.
         unlisted: checks that are counted in the record and listed nowhere.
     """
 
@@ -44,6 +57,7 @@ class StageGate:
     checks: tuple[Check, ...]
     on_fail: str = ""
     reference: str = ""
+    docs: str = ""
     unlisted: int = 0
 
     @property
@@ -53,8 +67,18 @@ class StageGate:
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The checks that did not pass."""
-        return tuple(check for check in self.checks if not check.passed)
+        """The checks that did not pass and count."""
+        return tuple(check for check in self.checks if check.verdict == "failed")
+
+    @property
+    def warned(self) -> tuple[Check, ...]:
+        """The checks that did not pass and only warn."""
+        return tuple(check for check in self.checks if check.verdict == "warned")
+
+    @property
+    def verdict(self) -> str:
+        """passed, warned or failed."""
+        return "failed" if self.failed or not self.passed else "warned" if self.warned else "passed"
 
 
 def stage_gates(record: Mapping[str, Any], data_dir: Path) -> list[StageGate]:
@@ -68,23 +92,45 @@ def stage_gates(record: Mapping[str, Any], data_dir: Path) -> list[StageGate]:
 
 
 def verdict_sentence(gates: list[StageGate]) -> str:
-    """All gates of a run in one sentence; empty for none."""
+    """All gates of a run in one or two sentences; empty for none."""
     if not gates:
         return ""
     n = sum(gate.n for gate in gates)
-    failed = [(gate, check) for gate in gates for check in gate.failed]
-    if all(gate.passed for gate in gates) and not failed:
-        return f"All {n} checks after {len(gates)} stages passed." if n != 1 else "The one check passed."
-    stages = list(dict.fromkeys(gate.stage for gate in gates if not gate.passed or gate.failed))
-    many = f"{max(len(failed), 1)} of {n} {'check' if n == 1 else 'checks'} failed, after {', '.join(stages)}"
-    words = "; ".join(f"{check.expectation} is {check.observed}, allowed is {check.allowed}" for _, check in failed[:3])
-    return f"{many}: {words}." if words else f"{many}."
+    warned = [check for gate in gates for check in gate.warned]
+    noticed = f" {_many(len(warned), 'warning')}: {_listed(warned)}." if warned else ""
+    if all(gate.verdict != "failed" for gate in gates):
+        passed = n - len(warned)
+        whole = f"All {n} checks" if passed == n else f"{passed} of {n} checks"
+        return (f"{whole} after {_many(len(gates), 'stage')} passed." if n != 1 else "The one check passed.") + noticed
+    failed = [check for gate in gates for check in gate.failed]
+    stages = list(dict.fromkeys(gate.stage for gate in gates if gate.verdict == "failed"))
+    many = f"{max(len(failed), 1)} of {_many(n, 'check')} failed, after {', '.join(stages)}"
+    return (f"{many}: {_listed(failed)}." if failed else f"{many}.") + noticed
+
+
+def data_docs(data_dir: Path, digest: str = "") -> str:
+    """Where Great Expectations' pages are below the data folder: of one verdict, or of all; empty for none."""
+    if digest and not set(digest) <= _HEX:
+        return ""
+    place = f"gates/docs/validations/{digest}.html" if digest else "gates/docs/index.html"
+    return place if (data_dir / place).is_file() else ""
+
+
+def _listed(checks: list[Check]) -> str:
+    """The first three in words."""
+    said = [f"{check.expectation} is {check.observed}, allowed is {check.allowed}" for check in checks[:3]]
+    return "; ".join(said) + (f"; and {len(checks) - 3} more" if len(checks) > 3 else "")
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _gate(stage: str, gate: Mapping[str, Any], data_dir: Path) -> StageGate:
+    digest = str(gate.get("digest") or "")
     listed = gate.get("checks")
     if not isinstance(listed, list):
-        listed = _kept(str(gate.get("digest", "")), data_dir) or _lists(gate.get("failed"))
+        listed = _kept(digest, data_dir) or _lists(gate.get("failed"))
     checks = tuple(_check(check) for check in listed if isinstance(check, Mapping))
     counted = gate.get("checks")
     n = counted if isinstance(counted, int) and not isinstance(counted, bool) else len(checks)
@@ -94,6 +140,7 @@ def _gate(stage: str, gate: Mapping[str, Any], data_dir: Path) -> StageGate:
         checks=checks,
         on_fail=shown(gate.get("on_fail"), 20),
         reference=_reference(gate.get("reference")),
+        docs=data_docs(data_dir, digest) if digest else "",
         unlisted=max(0, n - len(checks)),
     )
 
@@ -118,6 +165,7 @@ def _check(check: Mapping[str, Any]) -> Check:
         passed=bool(check.get("passed")),
         cure=shown(check.get("cure"), 300),
         samples=tuple(shown(each, 40) for each in samples[:_SAMPLES]),
+        advisory=bool(check.get("advisory")),
     )
 
 
@@ -132,6 +180,8 @@ def _between(check: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    if value is None:
+        return "not measured"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return shown(value, 160)
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"

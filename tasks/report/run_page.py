@@ -6,13 +6,15 @@ the page in the cache is never stale, and a run that changes nothing but a gate'
 """
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.report.gates import stage_gates, verdict_sentence
+from tasks.report.gates import data_docs, stage_gates, verdict_sentence
+from tasks.report.places import is_path
 from tasks.report.story import duration
 from tasks.report.templates import environment
 from tasks.report.text import number, shown
@@ -37,22 +39,22 @@ class StageLine:
     reason: str
 
 
-def run_page(page: str, record: Mapping[str, Any], data_dir: Path, template: Path, data_docs: str = "") -> str:
+def run_page(page: str, record: Mapping[str, Any], data_dir: Path, template: Path, up: str = "../..") -> str:
     """The artifact's page with the run's own parts.
 
     Args:
         page: the page as the report stage published it; slots that it lacks stay out.
         record: the run record, as written.
         template: the folder of `run.html`.
-        data_docs: link to Great Expectations' pages; empty for none.
+        up: the data folder as seen from the page, for the links to the Data Docs.
     """
     parts = environment(template).get_template("run.html").module
-    run = _run(record, data_dir, data_docs)
+    run = _run(record, data_dir, up)
     filled = {slot: str(getattr(parts, slot)(run)) for slot in SLOTS}
     return _SLOT.sub(lambda found: filled.get(found[1], ""), page)
 
 
-def _run(record: Mapping[str, Any], data_dir: Path, data_docs: str) -> dict[str, Any]:
+def _run(record: Mapping[str, Any], data_dir: Path, up: str) -> dict[str, Any]:
     gates = stage_gates(record, data_dir)
     status = str(record.get("status", ""))
     stages = [entry for entry in record.get("stages", []) if isinstance(entry, Mapping)]
@@ -69,15 +71,17 @@ def _run(record: Mapping[str, Any], data_dir: Path, data_docs: str) -> dict[str,
         "cure": shown(str(error.get("cure", "")).replace(home, "data"), 400),
         "gates": gates,
         "verdict": verdict_sentence(gates),
-        "passed": all(gate.passed and not gate.failed for gate in gates),
+        "passed": all(gate.verdict == "passed" for gate in gates),
         "stages": [_line(entry) for entry in stages],
         "counted": _counted([str(entry.get("state")) for entry in stages]),
         "seconds": duration(sum(entry.get("seconds") or 0.0 for entry in stages)),
-        "overrides": [shown(each, 200).replace(home, "data") for each in record.get("overrides", [])],
+        "command": _command(str(record.get("config_name") or ""), record.get("overrides", []), home),
+        "resume": shown(str(error.get("resume", "")).replace(home, "data"), 400),
         "sources": [
             (shown(source.get("name"), 60), str(source.get("sha256", ""))[:12]) for source in record.get("sources", [])
         ],
-        "data_docs": data_docs,
+        "up": up,
+        "data_docs": data_docs(data_dir),
     }
 
 
@@ -97,6 +101,16 @@ def _counted(states: Sequence[str]) -> str:
              ("pending", "not reached"))  # fmt: skip
     counts = [(states.count(state), said) for state, said in words if state in states]
     return ", ".join(f"{n} {said}" for n, said in counts)
+
+
+def _command(name: str, overrides: Sequence[str], home: str) -> str:
+    """What was typed, without folders; empty where the record does not say."""
+    if not name:
+        return ""
+    words = ["winnow", "run", f"./{Path(name).name}" if is_path(name) or "/" in name else name]
+    for each in overrides:
+        words += ["--set", shown(each.replace(home, "data"), 200)]
+    return shlex.join(words)
 
 
 def _started(run_id: str) -> str:
