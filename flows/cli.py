@@ -206,9 +206,9 @@ def dashboard(
     data_dir: DataDir = None,
 ) -> None:
     """Serve Prefect's dashboard on this machine's loopback address."""
-    from flows.commands import serve_dashboard
+    from flows.serve import serve_dashboard
 
-    raise typer.Exit(serve_dashboard(port, data_dir))
+    raise typer.Exit(serve_dashboard(port))
 
 
 def main() -> None:

@@ -1,16 +1,14 @@
 """What each command does, behind the thin declarations of `cli.py`."""
 
-import contextlib
 import json
-import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from flows.planner import Selection, check_range, make_plan, preflight, workspace
+from flows.start import start_flow
 from pipeline_config.errors import ConfigError
 from pipeline_config.load import load_config
 from pipeline_config.schema import Config
@@ -63,17 +61,11 @@ def _start(
         plan = make_plan(workspace(config, folder, selection.force), selection)
         check_range(plan, selection, command)
     _check_writable(folder)
-    _prefect_defaults()
-    from flows.runner import quiet_loggers
-
-    quiet_loggers()
     _say("starting Prefect …")
-    from flows.pipeline import pipeline
-
     run_id = new_run_id()
     try:
-        pipeline(**parameters, data_dir=str(folder), run_id=run_id, return_state=True)
-    except KeyboardInterrupt:
+        start_flow(**parameters, data_dir=str(folder), run_id=run_id)
+    except (KeyboardInterrupt, SystemExit):
         _print_way_on(run_id, folder)
         raise
     record = read_run(folder, run_id)
@@ -135,28 +127,6 @@ def print_config(name: str, overrides: list[str], *, schema: bool) -> None:
 
     values = load_config(name, tuple(overrides)).model_dump(mode="json", by_alias=True)
     print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
-
-
-def serve_dashboard(port: int, data_dir: str | None) -> int:
-    """Run Prefect's server, which serves the dashboard, on loopback until Ctrl-C."""
-    _prefect_defaults()
-    print(f"dashboard: http://127.0.0.1:{port}   (Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    here = os.environ | {"PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api"}
-    process = subprocess.Popen([*command, "--log-level", "WARNING"], stdout=subprocess.DEVNULL, env=here)
-    with contextlib.suppress(KeyboardInterrupt):
-        return process.wait()
-    process.terminate()
-    process.wait()
-    return 0
-
-
-def _prefect_defaults() -> None:
-    """Quiet and private unless the user says otherwise."""
-    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "winnow")
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 
 def _print_way_on(run_id: str, folder: Path) -> None:

@@ -6,7 +6,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.runner import Runner
+from flows.flow_run import as_flow_run, introduce, state_of
+from flows.runner import Runner, quiet_loggers
 from tasks.augment.task import augment
 from tasks.balance.task import balance
 from tasks.clean.task import clean
@@ -59,18 +60,26 @@ def pipeline(
         run_id: id of the run record (default: new).
         resume: id of a run to go on with: its configuration in place of `config`, its bounds where none are given.
     """
-    with Runner.open(
-        config,
-        overrides,
-        data_dir,
-        from_stage=from_stage,
-        until=until,
-        only=only,
-        force=force,
-        run_id=run_id,
-        resume=resume,
-    ) as run:
-        for stage in PIPELINE:
-            run.step(stage)
-        run.close()
+    quiet_loggers()
+    try:
+        with (
+            as_flow_run(),
+            Runner.open(
+                config,
+                overrides,
+                data_dir,
+                from_stage=from_stage,
+                until=until,
+                only=only,
+                force=force,
+                run_id=run_id,
+                resume=resume,
+            ) as run,
+        ):
+            introduce(run.record, config, run.work.data_dir)
+            for stage in PIPELINE:
+                run.step(stage)
+            run.close()
+    except Exception as error:
+        return state_of(error)
     return Completed(message=run.summary()) if run.error is None else Failed(message=run.summary())

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from flows.dashboard import draw_run, draw_stage
+from flows.flow_run import stopped_by_signal
 from flows.planner import Selection, load_stage, preflight, workspace
 from flows.resume import recorded_config, remaining_selection, resume_command, unfinished_run, written_digest
 from flows.run_report import report_path, write_report
@@ -82,7 +83,7 @@ class Runner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
+        if stopped_by_signal(kind):
             self.record.status = "interrupted"
         elif kind is not None or self.error is not None:
             self.record.status = "failed"

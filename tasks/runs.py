@@ -52,6 +52,7 @@ class RunRecord:
     config_digest: str = ""
     selection: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    flow_run_id: str | None = None
 
     def stage(self, name: str) -> StageRecord:
         """The record of one stage."""

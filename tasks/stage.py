@@ -5,6 +5,7 @@ A stage is declared with `@stage`; `run_as_task` shows one step of a run to Pref
 two caches can't disagree.
 """
 
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,14 +95,14 @@ def run_as_task(name: str, step: "Callable[[], StageRecord]") -> "StageRecord":
         step: runs the stage and returns its record, or raises.
 
     Raises:
-        WinnowError: what the step raised.
+        Exception: what the step raised. Prefect is told its type and place, never its words: they may quote a row.
     """
     from prefect import task
     from prefect.cache_policies import NO_CACHE
     from prefect.client.schemas.objects import State
-    from prefect.states import Completed, Failed
+    from prefect.states import Completed, Crashed, Failed
 
-    failure: list[WinnowError] = []
+    failure: list[Exception] = []
     done: list[StageRecord] = []
 
     # No tags: for each tag Prefect asks the server for a concurrency slot, a third of a second a task.
@@ -112,6 +113,9 @@ def run_as_task(name: str, step: "Callable[[], StageRecord]") -> "StageRecord":
         except WinnowError as error:
             failure.append(error)
             return Failed(message=error.message)
+        except Exception as error:
+            failure.append(error)
+            return Crashed(message=where(error))
         done.append(record)
         state = "Cached" if record.state == "cached" else "Completed"
         return Completed(name=state, message=record.reason)
@@ -122,3 +126,10 @@ def run_as_task(name: str, step: "Callable[[], StageRecord]") -> "StageRecord":
     if not done:
         state.result()
     return done[0]
+
+
+def where(error: BaseException) -> str:
+    """An error's type and the line that raised it, without its message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"

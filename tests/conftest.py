@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +42,15 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 def tiny_runs(workplace: Workplace) -> list[dict[str, Any]]:
     """The tiny recipe, run twice: the run records."""
     return [workplace.document("run", "tiny"), workplace.document("run", "tiny")]
+
+
+@pytest.fixture(scope="session")
+def migrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Prefect home with an empty database, to be copied: Prefect takes ten seconds to make one."""
+    home = tmp_path_factory.mktemp("migrated")
+    program = "from flows.server import *; prefect_defaults(); s = start_server(); s.wait(); s.close()"
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "PREFECT_HOME": str(home)}, check=True)
+    return home
 
 
 @pytest.fixture(scope="session")

@@ -42,8 +42,9 @@ def test_the_dashboard_shows_runs_states_and_artifacts(
         wait_until_served(f"http://127.0.0.1:{port}/api/health", process)
         with browser() as window:
             window.open(f"http://127.0.0.1:{port}/runs")
-            window.wait_for("Flow runs", "tiny", "Completed")
-            window.click("tiny")
+            name = f"tiny {tiny_runs[-1]['run_id']}"
+            window.wait_for("Flow runs", name, "Completed")
+            window.click(name)
             window.wait_for("15 Task runs", "Finished in state Cached", "evaluate", "report")
             window.click("Artifacts")
             window.wait_for("winnow-run", "MARKDOWN")

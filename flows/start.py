@@ -1,0 +1,33 @@
+"""The flow, run in this process on behalf of a command: server first, imports meanwhile, an orderly end."""
+
+import signal
+import sys
+from typing import Any
+
+from flows.crashed import mark_crashed
+from flows.server import prefect_api
+
+
+def start_flow(**parameters: Any) -> None:
+    """Run the flow; the run record says how it went.
+
+    Args:
+        parameters: of `flows.pipeline.pipeline`.
+
+    Raises:
+        ConfigError: no Prefect server can be had.
+        KeyboardInterrupt: Ctrl-C.
+        SystemExit: SIGTERM.
+    """
+    server = prefect_api()
+    from flows.pipeline import pipeline
+
+    server.wait()
+    mark_crashed()
+    signal.signal(signal.SIGTERM, _end_in_order)
+    pipeline(**parameters, return_state=True)
+
+
+def _end_in_order(number: int, frame: object) -> None:
+    """SIGTERM, after Prefect has told its server: end as on `exit`, so that what is queued is sent."""
+    sys.exit(128 + number)

@@ -1,0 +1,76 @@
+"""Prefect as it stands in its database, and runs that wait or fail where a test wants them to."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.command import Workplace
+
+_PROGRAM = """
+import dataclasses, pathlib, signal, sys
+import tasks.ingest.task as module
+mode, marker = sys.argv[1:3]
+def ingest(given):
+    pathlib.Path(marker).touch()
+    if mode == "raise":
+        raise RuntimeError("the row says SECRET-ROW-TEXT")
+    while True:
+        signal.pause()
+ingest.__module__ = "tasks.ingest.task"
+module.ingest = dataclasses.replace(module.ingest, run=ingest)
+sys.argv = ["winnow", *sys.argv[3:]]
+from flows.cli import main
+main()
+"""
+
+
+def small_config(folder: Path) -> Path:
+    """A configuration of two stages over three rows, and its source."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"text": f"Row {n} of three."}) + "\n" for n in range(3)))
+    path = folder / "small.yaml"
+    path.write_text("ingest: {sources: [{name: rows, path: rows.jsonl, format: text}]}\nclean: {}\n")
+    return path
+
+
+def start_run(place: Workplace, mode: str, marker: Path, config: Path) -> "subprocess.Popen[str]":
+    """A run whose ingest waits for ever (`wait`) or raises an error that quotes a row (`raise`)."""
+    words = [sys.executable, "-c", _PROGRAM, mode, str(marker), "run", str(config), "--data-dir", str(place.data)]
+    return subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=place.environment()
+    )
+
+
+def query(home: Path, statement: str) -> list[tuple[Any, ...]]:
+    """Rows of Prefect's SQLite database."""
+    connection = sqlite3.connect(home / "prefect.db", timeout=30)
+    try:
+        return connection.execute(statement).fetchall()
+    finally:
+        connection.close()
+
+
+def wait_until(true: Callable[[], bool], process: "subprocess.Popen[str] | None" = None, seconds: float = 120) -> None:
+    """Look ten times a second until it is true; fail at once when the process has ended."""
+    for _ in range(int(seconds * 10)):
+        if true():
+            return
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"the process ended by itself: {process.communicate()}")
+        signal.sigtimedwait([], 0.1)
+    raise TimeoutError(f"not within {seconds} s")
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no process has this id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
