@@ -101,8 +101,17 @@ def resume(
 
 
 @app.command()
-def status(run_id: RunId = None, data_dir: DataDir = None, as_json: Json = False) -> None:
-    """Show a run: its stages, rows, gates and figures."""
+def status(
+    run_id: Annotated[str | None, typer.Argument(help="run id or a prefix of it", show_default="all runs")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """List all runs and what takes up the disk; or show one run: its stages, rows, gates and figures."""
+    if run_id is None:
+        from flows.show_folder import show_overview
+
+        show_overview(data_dir, as_json=as_json)
+        return
     from flows.commands import show_status
 
     show_status(run_id, data_dir, as_json=as_json)
@@ -120,6 +129,19 @@ def diff(
     from flows.show_diff import show_diff
 
     show_diff(a, b, examples, data_dir, as_json=as_json)
+
+
+@app.command()
+def gc(
+    keep: Annotated[int, typer.Option("--keep", min=1, metavar="N", help="the newest N runs keep all they use")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would go, remove nothing")] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Give disk back: remove what neither the newest N runs nor a running one uses."""
+    from flows.show_folder import show_collection
+
+    show_collection(keep, dry_run, data_dir, as_json=as_json)
 
 
 @app.command()

@@ -106,7 +106,7 @@ def show_plan(name: str, overrides: list[str], data_dir: str | None, selection: 
         print(f"{verdict.name:{width}}  {verdict.verdict:8} {verdict.reason}")
 
 
-def show_status(run_id: str | None, data_dir: str | None, *, as_json: bool) -> None:
+def show_status(run_id: str, data_dir: str | None, *, as_json: bool) -> None:
     """Print one run."""
     folder = data_folder(data_dir)
     record = read_run(folder, run_id)

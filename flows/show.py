@@ -16,15 +16,23 @@ _WIDTH = 118
 
 def print_run(record: RunRecord, data_dir: Path) -> None:
     """Print the stages, the models and where the report is, on standard output."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH
+    console = _console()
     console.print(stage_table(record, data_dir))
     models = model_table(record)
     if models is not None:
         console.print(models)
     for line in closing_lines(record, data_dir):
         console.print(line, soft_wrap=True)
+
+
+def print_table(title: str, columns: list[tuple[str, bool]], lines: list[list[str]]) -> None:
+    """Print a table on standard output; a column is its title and whether it stands to the right."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name, right in columns:
+        table.add_column(name, justify="right" if right else "left", no_wrap=name in ("run", "status"))
+    for line in lines:
+        table.add_row(*line)
+    _console().print(table)
 
 
 def stage_table(record: RunRecord, data_dir: Path) -> Table:
@@ -99,6 +107,13 @@ def closing_lines(record: RunRecord, data_dir: Path) -> list[str]:
     lines.append(f"record:    {data_dir / 'runs' / f'{record.run_id}.json'}")
     lines.append("dashboard: winnow dashboard     one row's life: winnow explain ROW_ID     rows: winnow export --help")
     return lines
+
+
+def _console() -> Console:
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    return console
 
 
 def _number(line: dict[str, Any], name: str, form: str) -> str:

@@ -22,9 +22,9 @@ class Presence:
 
     def __init__(self, data_dir: Path, run_id: str) -> None:
         self.path = _lock_file(data_dir, run_id)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._handle = self.path.open("w")
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
+        with noting(data_dir):  # else gc could take the file for a dead run's between these two lines
+            self._handle = self.path.open("w")
+            fcntl.flock(self._handle, fcntl.LOCK_EX)
 
     def leave(self) -> None:
         """Give the lock back and remove its file."""
@@ -42,6 +42,12 @@ def is_running(data_dir: Path, run_id: str) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def running(data_dir: Path) -> set[str]:
+    """Ids of all runs at work, those whose record is not written yet among them."""
+    names = [path.name.removeprefix(".").removesuffix(".lock") for path in (data_dir / "runs").glob(".*.lock")]
+    return {name for name in names if f".{name}.lock" != _COLLECTION and is_running(data_dir, name)}
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def test_preview_marks_what_is_trained(workplace: Workplace, first: dict[str, An
 
 
 def test_the_tables_show_stages_and_models(workplace: Workplace, second: dict[str, Any]) -> None:
-    done = workplace.winnow("status")
+    done = workplace.winnow("status", second["run_id"])
     assert done.returncode == 0
     for word in ("near_duplicate", "pii_email", "cached", "distilled", "BERTScore", "report.html"):
         assert word in done.stdout, word
