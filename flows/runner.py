@@ -9,6 +9,7 @@ from types import TracebackType
 
 from flows.dashboard import draw_run, draw_stage
 from flows.flow_run import stopped_by_signal
+from flows.gate_page import settle
 from flows.planner import Selection, load_stage, preflight, workspace
 from flows.resume import recorded_config, remaining_selection, resume_command, unfinished_run, written_digest
 from flows.run_report import report_path, write_report
@@ -155,10 +156,7 @@ class Runner:
         entry.gate = gate.to_dict()
         entry.seconds = round(time.perf_counter() - started, 3)
         entry.reason = verdict.reason
-        if not gate.passed and gate.on_fail == "stop":
-            raise gate.error(stage.name)
-        if not gate.passed:
-            LOG.warning("%s", gate.error(stage.name))
+        settle(gate, self.work.data_dir)
         entry.state = "cached" if verdict.artifact is not None else "ran"
         if entry.state == "ran":
             draw_stage(artifact, verdict.reason)

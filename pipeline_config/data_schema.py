@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from pipeline_config.fields import Section, Strict, neutral, scoring
+from pipeline_config.fields import Strict, neutral, scoring
+from pipeline_config.gate_schema import DataSection, DedupeGate, SplitGate, TokenizeGate
 
 Format = Literal["auto", "alpaca", "sharegpt", "messages", "prompt_completion", "preference", "text", "labelled"]
 Encoding = Literal["auto", "utf-8", "utf-16", "gb18030"]
@@ -47,7 +48,7 @@ class Source(Strict):
         return self
 
 
-class Ingest(Section):
+class Ingest(DataSection):
     """Any source into one row schema, losslessly."""
 
     sources: list[Source] = Field(min_length=1)
@@ -86,7 +87,7 @@ class Pii(Strict):
     allow: list[str] = Field(default_factory=list, description="exact values that stay, such as a support address")
 
 
-class Clean(Section):
+class Clean(DataSection):
     """Repairs text and redacts personal data; every edit is in the edit ledger."""
 
     mojibake: bool = Field(True, description="repair wrongly decoded text (ftfy)")
@@ -97,9 +98,10 @@ class Clean(Section):
     pii: Pii = Field(default_factory=Pii)
 
 
-class Dedupe(Section):
+class Dedupe(DataSection):
     """Exact, then near-duplicates, each removal verified against a row that is kept."""
 
+    gate: DedupeGate = neutral(default_factory=DedupeGate, description="bounds on what this stage leaves")
     exact: bool = True
     near: bool = True
     unit: Literal["auto", "pair", "whole", "prompt", "answer"] = Field(
@@ -135,7 +137,7 @@ class Chinese(Strict):
     action: Action = "flag"
 
 
-class Toxicity(Section):
+class Toxicity(DataSection):
     """Harmful rows flagged or out, English and Chinese."""
 
     judge: Literal["assistant", "all"] = scoring("assistant", description="which turns are judged")
@@ -143,7 +145,7 @@ class Toxicity(Section):
     chinese: Chinese | None = Field(default_factory=Chinese)
 
 
-class Quality(Section):
+class Quality(DataSection):
     """Low-quality rows out."""
 
     rules: list[str] = scoring(default_factory=lambda: ["instruct"], description="rule sets, in order")
@@ -157,7 +159,7 @@ class Quality(Section):
     min_language_score: float = Field(0.5, ge=0, le=1, description="below this the language counts as unknown")
 
 
-class Select(Section):
+class Select(DataSection):
     """Keep what is relevant to the target domain: similarity to a seed set."""
 
     seed_set: str | None = neutral(None, description="JSONL file of good examples (any ingest format)")
@@ -193,9 +195,10 @@ class TestSet(Strict):
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Split(Section):
+class Split(DataSection):
     """Train, validation and named test sets; near-duplicates never straddle."""
 
+    gate: SplitGate = neutral(default_factory=SplitGate, description="bounds on the split")
     validation: float = Field(0.05, ge=0, lt=1, description="share of the rows")
     test: Share | dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], TestSet] = Field(
         0.1, description="share of the rows for one test set, or name → test set"
@@ -220,7 +223,7 @@ class Split(Section):
         return self
 
 
-class Balance(Section):
+class Balance(DataSection):
     """Classes and tasks to the wanted proportions (train only)."""
 
     mode: Literal["report", "apply"] = "report"
@@ -232,7 +235,7 @@ class Balance(Section):
     max_repeats: int = Field(4, ge=1, le=4, description="times a row may stand in train")
 
 
-class Augment(Section):
+class Augment(DataSection):
     """More varied training prompts; assistant text is never altered."""
 
     methods: list[Literal["keyboard", "swap", "delete", "synonym", "chinese"]] = Field(
@@ -246,9 +249,10 @@ class Augment(Section):
     )
 
 
-class Tokenize(Section):
+class Tokenize(DataSection):
     """Chat template, loss mask, length report."""
 
+    gate: TokenizeGate = neutral(default_factory=TokenizeGate, description="bounds on the tokens")
     model: str | None = neutral(None, description="tokenizer of this model (default: the top-level model)")
     chat_template: str | None = neutral(None, description="file with a Jinja chat template, in place of the model's")
     train_on: Literal["all", "last"] = Field("all", description="which assistant turns are learned")

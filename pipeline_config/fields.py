@@ -5,9 +5,19 @@ the expensive row-local scores, which are cached apart; a *neutral* one (paths, 
 gate bounds) changes no output and stands in no key.
 """
 
-from typing import Any, get_args
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 KEY_ROLE = "key_role"
@@ -43,23 +53,54 @@ def _takes(annotation: Any, kind: type) -> bool:
     return annotation in (kind, Any) or any(_takes(part, kind) for part in get_args(annotation))
 
 
-class Gate(Strict):
-    """Bounds that a stage's facts must keep; judged in every run, cached or not.
+class Sparse(Strict):
+    """A model of many keys of which few are given: only those are written out."""
 
-    A bound left out takes the stage's default (`tasks/gate.py` lists the facts each stage offers).
-    """
+    @model_serializer(mode="wrap")
+    def _given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value is not None and value != {}}
 
-    on_fail: str = neutral("stop", pattern="^(stop|warn)$", description="stop the run, or warn and go on")
-    min_rows: int | None = neutral(None, ge=0, description="rows that must be left (default 1)")
-    max_removed_share: float | None = neutral(
-        None, ge=0, le=1, description="largest share of the rows in that may be removed"
+
+class Range(Sparse):
+    """A lower bound, an upper bound, or both."""
+
+    min: float | None = neutral(None)
+    max: float | None = neutral(None)
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> "Range":
+        if self.min is None and self.max is None:
+            raise ValueError("a bound needs min, max or both: {min: 0.5}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+
+class Gate(Sparse):
+    """Bounds that every stage may have; judged in every run, cached or not. `gate_schema.py` has those on rows."""
+
+    on_fail: Literal["stop", "warn"] = neutral("stop", description="stop the run, or warn and go on")
+    metrics: dict[str, Range] = neutral(
+        default_factory=dict, description="metric of this stage → min and max, {tuned.python.rouge_l: {min: 0.2}}"
     )
-    max_quarantined_share: float | None = neutral(
-        None, ge=0, le=1, description="largest share of the rows in that may be quarantined"
-    )
-    max_removed_share_by_rule: dict[str, float] = neutral(
-        default_factory=dict, description="rule → largest share of the rows in that it may remove"
-    )
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _flat(cls, given: Any) -> Any:
+        """`{tuned: {python: {rouge_l: {min: 0.2}}}}`, as `--set` writes it, is `{tuned.python.rouge_l: {min: 0.2}}`."""
+        return dict(_flattened(given)) if isinstance(given, dict) else given
+
+
+def _flattened(given: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in given.items():
+        full = f"{above}{name}"
+        if isinstance(value, dict) and value and all(isinstance(inner, dict) for inner in value.values()):
+            yield from _flattened(value, f"{full}.")
+            continue
+        unknown = [key for key in value if key not in Range.model_fields] if isinstance(value, dict) else []
+        if unknown:
+            raise ValueError(f"metrics.{full}: {unknown[0]!r} is no bound; write min, max or both")
+        yield full, value
 
 
 class Section(Strict):

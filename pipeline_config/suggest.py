@@ -19,17 +19,22 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 def known_keys(model: type[BaseModel], path: Iterable[str | int]) -> list[str]:
     """The keys that may stand at a path below a model."""
     current: type[BaseModel] | None = model
+    key_is_free = False  # the next part is a name of the user's own
     for part in path:
         if current is None:
             return []
         if isinstance(part, int):
             continue
+        if key_is_free:
+            key_is_free = False
+            continue
         fields = {field.alias or name: field.annotation for name, field in current.model_fields.items()}
         if part in fields:
+            key_is_free = get_origin(fields[part]) is dict
             current = _model_in(fields[part])
         else:
             current = _model_in(current.__annotations__.get("__pydantic_extra__"))
-    if current is None:
+    if current is None or key_is_free:
         return []
     return [field.alias or name for name, field in current.model_fields.items()]
 

@@ -6,6 +6,7 @@ import polars as pl
 
 from pipeline_config.errors import DataError
 from tasks.artifact import Artifact, write_frame, write_parts
+from tasks.gates.facts import narrow_columns, population
 from tasks.key import writes_text
 from tasks.ledger import ADDED_SCHEMA, Decision, check_equation, counts
 
@@ -15,7 +16,7 @@ _NAMED = "__named"
 
 def write_decision(
     stage: str, decision: Decision, before: Artifact | None, folder: Path
-) -> tuple[dict[str, object], dict[str, int]]:
+) -> tuple[dict[str, object], dict[str, object]]:
     """Write rows (or the thin decision) and the ledgers into a folder.
 
     Returns:
@@ -50,8 +51,23 @@ def write_decision(
     facts = {
         "row_id_duplicates": rows.height - rows["row_id"].n_unique(),
         "null_row_ids": rows["row_id"].null_count(),
+        "edited_rows": decision.changed["row_id"].n_unique(),
+        "population": population(_counted_columns(rows, before)),
     }
     return totals, facts
+
+
+def _counted_columns(rows: pl.DataFrame, before: Artifact | None) -> pl.DataFrame:
+    """What the gate counts of the rows that go on; of a thin decision, what it does not hold its text artifact does."""
+    own = narrow_columns(rows.lazy())
+    if "n_tokens" in rows.columns:
+        return own.with_columns(rows["n_tokens"])
+    if "text_row" not in rows.columns or before is None:
+        return own
+    text = narrow_columns(before.text().own_rows())
+    places = rows["text_row"]
+    gathered = [text[name].gather(places) for name in text.columns if name not in own.columns]
+    return pl.DataFrame([*own.get_columns(), *gathered])
 
 
 def _thin(before: Artifact, decision: Decision) -> pl.DataFrame:

@@ -30,7 +30,7 @@ _WRAPPER = {
     "tasks.artifact",
     "tasks.apply",
     "tasks.key",
-    "tasks.gate",
+    "tasks.gates.facts",
     "tasks.code",
     "tasks.syntax",
     "tasks.names",

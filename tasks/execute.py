@@ -21,7 +21,7 @@ from tasks.key import key_of, key_parts, parents, row_artifact
 from tasks.scores import scores_of
 
 if TYPE_CHECKING:
-    from tasks.gate import Verdict as GateVerdict
+    from tasks.gates.verdict import Verdict as GateVerdict
     from tasks.stage import Stage
 
 LOG = logging.getLogger("winnow")
@@ -102,12 +102,16 @@ def produce(stage: "Stage", verdict: Verdict, work: Workspace) -> Artifact:
 
 def judge_gate(stage: str, artifact: Artifact, work: Workspace) -> "GateVerdict":
     """Hold an artifact's facts against the bounds of its stage; done in every run, cached or not."""
-    from tasks.gate import judge
+    from tasks.gates.bounds import Subject
+    from tasks.gates.judge import judge
+    from tasks.gates.reference import find_reference
 
     section = work.config.section(stage)
     assert section is not None
     manifest = artifact.manifest
-    return judge(stage, manifest["rows"], manifest["facts"], section.gate, work.data_dir)
+    reference = find_reference(artifact, work.config, work.data_dir) if stage in DATA_STAGES else None
+    subject = Subject(stage, manifest["rows"], manifest["facts"], manifest["metrics"], artifact, reference)
+    return judge(subject, section.gate, work.data_dir)
 
 
 def _fill(stage: "Stage", verdict: Verdict, work: Workspace, out: Path, folder: Path) -> dict[str, Any]:

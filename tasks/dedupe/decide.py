@@ -23,6 +23,7 @@ from tasks.ledger import REMOVED_SCHEMA, Decision
 
 _FATE: dict[str, Any] = {
     "position": pl.UInt32,  # in source order
+    "repeats": pl.Boolean,  # says the same as an earlier row, to the letter
     "fate": pl.String,  # kept, removed, quarantined
     "rule": pl.String,
     "value": pl.Float64,
@@ -92,7 +93,8 @@ def _judge(rows: pl.DataFrame, unit: str, threshold: float, config: Dedupe) -> t
     said, rejected = from_messages(rows["messages"]), from_messages(rows["rejected"])
     everyone = np.arange(rows.height)
     says = sayings(rows, said, rejected)
-    first = equal_to(says) if config.exact else everyone
+    equal = equal_to(says)
+    first = equal if config.exact else everyone
     near = near_duplicates(rows, said, rejected, everyone[first == everyone], unit, threshold, config)
     other_label = near.walked.other_label if config.near else other_labels(says)
     found = pl.DataFrame(
@@ -101,7 +103,7 @@ def _judge(rows: pl.DataFrame, unit: str, threshold: float, config: Dedupe) -> t
         schema={"at": pl.Int64, "match": pl.Int64} | dict.fromkeys(near.parts, pl.Float64),
     )
     one = pl.DataFrame(
-        {"position": rows["position"], "first": first, "copy": first != everyone}
+        {"position": rows["position"], "first": first, "copy": first != everyone, "repeats": equal != everyone}
         | {"other_label": other_label[first], "other_answer": near.walked.other_answer[first]}
     ).join(found, left_on="first", right_on="at", how="left", maintain_order="left")
     alike = pl.col("match").is_not_null()
@@ -113,6 +115,7 @@ def _judge(rows: pl.DataFrame, unit: str, threshold: float, config: Dedupe) -> t
     ids = rows["row_id"]
     fate = one.select(
         pl.col("position"),
+        pl.col("repeats"),
         pl.when(alike | exact).then(pl.lit("removed")).when(refused).then(pl.lit("quarantined"))
         .otherwise(pl.lit("kept")).alias("fate"),
         pl.when(exact).then(pl.lit("exact_duplicate")).when(alike).then(pl.lit("near_duplicate")).alias("rule"),

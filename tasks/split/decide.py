@@ -5,13 +5,15 @@ import polars as pl
 
 from pipeline_config.data_schema import Split
 from pipeline_config.errors import DataError
-from tasks.kernels.likeness import among, likenesses
+from tasks.kernels.likeness import Likeness, among, likenesses
 from tasks.ledger import REMOVED_SCHEMA, Decision, removed_frame
 from tasks.split.contamination import leaks
 from tasks.split.given import CONTAMINATED, near_placed
 from tasks.split.groups import Groups, grouped
-from tasks.split.measure import leakage, sizes, task_drift
+from tasks.split.measure import leakage, leaked_rows, sizes, task_drift
 from tasks.split.place import TEST, TRAIN, VALIDATION, is_test, placed
+
+_NAMED = 20  # row ids of a list in the facts
 
 
 def decide(rows: pl.DataFrame, config: Split, seed: int, filled: frozenset[str] = frozenset()) -> Decision:
@@ -47,7 +49,8 @@ def decide(rows: pl.DataFrame, config: Split, seed: int, filled: frozenset[str] 
     placed_rows = left.with_columns(
         pl.col("split").alias("given"), splits, pl.Series("group", groups.group_of, dtype=pl.Int64)
     ).with_columns(_folds(groups, splits, config.folds))
-    holding = _holding_tests(placed_rows, config) if config.decontaminate else removed_frame()
+    contaminated = _holding_tests(placed_rows, config)
+    holding = contaminated if config.decontaminate else removed_frame()
     final = ~left["row_id"].is_in(holding["row_id"].implode())
     out, links_out = placed_rows.filter(final), [among(link, final) for link in links_left]
     removed = rows.select("row_id").join(pl.concat([resembling, holding]), on="row_id", maintain_order="left")
@@ -56,6 +59,10 @@ def decide(rows: pl.DataFrame, config: Split, seed: int, filled: frozenset[str] 
         "placed_by_user": out["given"].count(),
         "leakage" if config.decontaminate else "leakage_let_be": straddling - by_user,
         "leakage_placed_by_user": by_user,
+        "contamination_let_be": contaminated.height - holding.height,
+        "leaked_rows": _leaked(out, links_out, contaminated, straddling)
+        if not config.decontaminate or straddling
+        else [],
         "task_drift": task_drift(out),
         "groups": int(groups.place.size),
         "largest_group": int(np.bincount(groups.group_of).max(initial=0)),
@@ -67,6 +74,13 @@ def decide(rows: pl.DataFrame, config: Split, seed: int, filled: frozenset[str] 
         metrics=_metrics(out) | {"leakage": straddling} | {name: facts[name] for name in ("groups", "largest_group")},
         facts=facts,
     )
+
+
+def _leaked(out: pl.DataFrame, links: list[Likeness], contaminated: pl.DataFrame, straddling: int) -> list[str]:
+    """Ids of a few rows that give a test row away and stay."""
+    ids = leaked_rows(out["row_id"], out["split"], links, _NAMED) if straddling else []
+    held = contaminated.filter(pl.col("row_id").is_in(out["row_id"].implode()))["row_id"].to_list()
+    return list(dict.fromkeys([*ids, *held]))[:_NAMED]
 
 
 def _metrics(out: pl.DataFrame) -> dict[str, float]:

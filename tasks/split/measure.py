@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from tasks.kernels.likeness import Likeness
 from tasks.split.place import TRAIN, is_test
@@ -30,6 +31,18 @@ def leakage(splits: pl.Series, links: Sequence[Likeness]) -> int:
         splits: split of each row; null: leave it out.
         links: likenesses over exactly these rows.
     """
+    sides = _sides(splits)
+    found = 0
+    for link in links:
+        of_text = _sides_of_texts(link, sides)
+        left, right = of_text[link.pairs["left"].to_numpy()], of_text[link.pairs["right"].to_numpy()]
+        found += int(np.isin(of_text, _ONE_SIDE, invert=True).sum())
+        found += int(((left != 0) & (right != 0) & np.isin(left | right, _ONE_SIDE, invert=True)).sum())
+    return found
+
+
+def _sides(splits: pl.Series) -> NDArray[np.uint8]:
+    """The side of each row: 1 train, 2 validation, 4 any test set, 0 left out."""
     side = pl.select(
         pl.when(splits.is_null())
         .then(0)
@@ -40,16 +53,33 @@ def leakage(splits: pl.Series, links: Sequence[Likeness]) -> int:
         .otherwise(2)
         .cast(pl.UInt8)
     ).to_series()
-    sides = side.to_numpy()
-    found = 0
+    return side.to_numpy()
+
+
+def _sides_of_texts(link: Likeness, sides: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """All sides that each text stands on, added up."""
+    has_text = link.text_of.is_not_null().to_numpy()
+    of_text = np.zeros(link.texts, dtype=np.uint8)
+    np.bitwise_or.at(of_text, link.text_of.drop_nulls().to_numpy(), sides[has_text])
+    return of_text
+
+
+def leaked_rows(row_ids: pl.Series, splits: pl.Series, links: Sequence[Likeness], most: int) -> list[str]:
+    """Ids of the first rows that `leakage` counts, each with its like on another side."""
+    side = _sides(splits)
+    found: list[int] = []
     for link in links:
-        has_text = link.text_of.is_not_null().to_numpy()
-        of_text = np.zeros(link.texts, dtype=np.uint8)
-        np.bitwise_or.at(of_text, link.text_of.drop_nulls().to_numpy(), sides[has_text])
-        left, right = of_text[link.pairs["left"].to_numpy()], of_text[link.pairs["right"].to_numpy()]
-        found += int(np.isin(of_text, _ONE_SIDE, invert=True).sum())
-        found += int(((left != 0) & (right != 0) & np.isin(left | right, _ONE_SIDE, invert=True)).sum())
-    return found
+        texts = link.text_of.to_numpy()
+        of_row = np.where(side == 0, -1, np.nan_to_num(texts.astype(np.float64), nan=-1)).astype(np.int64)
+        of_text = _sides_of_texts(link, side)
+        straddles = np.isin(of_text, _ONE_SIDE, invert=True)
+        left, right = link.pairs["left"].to_numpy(), link.pairs["right"].to_numpy()
+        both = of_text[left] | of_text[right]
+        apart = (of_text[left] != 0) & (of_text[right] != 0) & np.isin(both, _ONE_SIDE, invert=True)
+        straddles[left[apart]] = True
+        straddles[right[apart]] = True
+        found += np.flatnonzero((of_row >= 0) & straddles[of_row]).tolist() if straddles.any() else []
+    return [str(row_ids[place]) for place in sorted(set(found))[:most]]
 
 
 def task_drift(rows: pl.DataFrame) -> dict[str, float]:
