@@ -30,22 +30,20 @@ def facts(fates: pl.DataFrame, near: Sequence[Near], config: Dedupe) -> dict[str
 
     `duplicates_left` counts removals whose kept row is not kept. `expected_missed` is the Horvitz-Thompson estimate of
     rows whose kept likeness the bands never showed, from those they did: each stands for 1 / recall(J) rows.
-    `duplicates_left_share`: these and the exact copies that stay, of the rows that stay; near-duplicates that nobody
-    looked for (`near: false`) are not in it.
+    `copies_let_be`: exact copies that stay because `exact` is off.
     """
     clusters = _clusters(fates)
     quantiles = {f"p{q}": _quantile(clusters, q / 100) for q in (50, 90, 99)}
     kept = fates.filter(fate="kept")["row_id"]
     orphans = fates.filter((pl.col("fate") == "removed") & ~pl.col("kept_row_id").is_in(kept.implode()))
     copies = fates.filter((pl.col("fate") == "kept") & pl.col("repeats"))
-    missed = sum(_missed(one) for one in near)
     found = {
         "duplicates_left": orphans.height,
-        "duplicates_left_share": round((copies.height + missed) / max(1, kept.len()), 6),
-        "duplicates_left_rows": copies.head(_NAMED)["row_id"].to_list(),
+        "copies_let_be": copies.height,
+        "copied_rows": copies.head(_NAMED)["row_id"].to_list(),
         "cluster_size": quantiles | {"max": _quantile(clusters, 1)},
         "bands": [one.bands._asdict() | {"parts": list(one.parts), "recall": one.recall} for one in near if one.parts],
-        "expected_missed": round(missed, 3),
+        "expected_missed": round(sum(_missed(one) for one in near), 3),
         "candidates": sum(int(one.walked.examined[0]) for one in near),
         "compared": sum(int(one.walked.examined[1]) for one in near),
         "rows_in_crowded_bands": sum(int(one.walked.examined[2]) for one in near),

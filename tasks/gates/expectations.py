@@ -107,8 +107,8 @@ def _own_bounds(subject: Subject, gate: RowGate) -> list[Bound]:
     bounds = [Bound(words, _number(facts[name]), 0, 0, advice=cure) for name, words, cure in named if name in facts]
     if isinstance(gate, DedupeGate) or stage == "dedupe":
         bounds += _bounded(subject, gate, "max_duplicates_left", "share of rows left that repeat another (estimate)",
-                           facts.get("duplicates_left_share"), "lower dedupe.threshold, or ask for more dedupe.recall",
-                           Sample("named", ids=tuple(facts.get("duplicates_left_rows", ()))))  # fmt: skip
+                           _repeating(subject, gate), "set dedupe.exact, or ask for more dedupe.recall",
+                           Sample("named", ids=tuple(facts.get("copied_rows", ()))))  # fmt: skip
     if isinstance(gate, SplitGate) or stage == "split":
         bounds += _leakage(subject, gate)
         bounds += mix_bounds(facts.get("population"), gate, {"splits": "split"})
@@ -120,6 +120,15 @@ def _own_bounds(subject: Subject, gate: RowGate) -> list[Bound]:
                            Sample("changed", "truncate_context"))  # fmt: skip
         bounds += length_bounds(facts.get("population"), gate, "tokens")
     return bounds
+
+
+def _repeating(subject: Subject, gate: RowGate) -> float | None:
+    """What the bands are estimated to have missed, as a share; with a bound of the user's also copies let be."""
+    missed = _number(subject.facts.get("expected_missed"))
+    if missed is None:
+        return None
+    copies = subject.facts.get("copies_let_be", 0) if getattr(gate, "max_duplicates_left", None) is not None else 0
+    return round((missed + copies) / max(1, subject.rows["out"]), 6)
 
 
 def _leakage(subject: Subject, gate: RowGate) -> list[Bound]:

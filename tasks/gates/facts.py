@@ -7,6 +7,7 @@ so that two artifacts can be compared whatever their lengths are.
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 MIX_COLUMNS = ("source", "task", "label", "lang", "split")
@@ -70,13 +71,13 @@ def _lengths(values: pl.Series) -> dict[str, Any]:
     if values.is_empty():
         return {"quantiles": {}, "bins": {}}
     ordered = values.sort()
-    bins = values.to_frame("n").select(bin=length_bin(pl.col("n"))).to_series().value_counts(name="rows").sort("bin")
+    bins = length_bins(values).value_counts(name="rows").sort("bin")
     return {
         "quantiles": {name: int(ordered.quantile(share, "nearest") or 0) for name, share in QUANTILES.items()},
         "bins": {str(k): int(n) for k, n in zip(bins["bin"].to_list(), bins["rows"].to_list(), strict=True)},
     }
 
 
-def length_bin(length: pl.Expr) -> pl.Expr:
-    """Binary digits of a length: 0, 1, 2-3, 4-7, 8-15, … have bins 0, 1, 2, 3, 4, …"""
-    return pl.when(length > 0).then((length.cast(pl.Float64).log(2) + 1e-9).floor() + 1).otherwise(0).cast(pl.Int32)
+def length_bins(lengths: pl.Series) -> pl.Series:
+    """Binary digits of each length (below 2^53): 0, 1, 2-3, 4-7, 8-15, … have bins 0, 1, 2, 3, 4, …"""
+    return pl.Series("bin", np.frexp(lengths.to_numpy().astype(np.float64))[1], dtype=pl.Int32)

@@ -113,8 +113,7 @@ def validate(stage: str, checks: Sequence[Check], digest: str) -> Any:
     import pandas as pd
     from great_expectations.core.run_identifier import RunIdentifier
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context = _context()
     frame = pd.DataFrame({name: [check.observed] for name, check in zip(columns(checks), checks, strict=True)})
     wanted = [_expectation(gx, name, check) for name, check in zip(columns(checks), checks, strict=True)]
     suite = context.suites.add(gx.ExpectationSuite(name=stage, expectations=wanted))
@@ -125,6 +124,18 @@ def validate(stage: str, checks: Sequence[Check], digest: str) -> Any:
     return definition.run(
         batch_parameters={"dataframe": frame}, result_format="SUMMARY", run_id=RunIdentifier(run_name=digest[:12])
     )
+
+
+def _context() -> Any:
+    """An ephemeral context that writes nothing; by default it leaves a temporary folder behind for its own site."""
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
+
+    defaults = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
+    config = DataContextConfig(
+        store_backend_defaults=defaults, analytics_enabled=False, progress_bars={"globally": False}
+    )
+    return gx.get_context(mode="ephemeral", project_config=config)
 
 
 def _expectation(gx: Any, column: str, check: Check) -> Any:

@@ -1,7 +1,12 @@
 """Row ids that show what a failed bound is about: a few, by id alone. Looked up only when a bound fails."""
 
+from typing import TYPE_CHECKING
+
 from tasks.artifact import Artifact
 from tasks.gates.bounds import Sample
+
+if TYPE_CHECKING:
+    import polars as pl
 
 MOST = 5
 
@@ -19,9 +24,9 @@ def sample_ids(artifact: Artifact, sample: Sample) -> tuple[str, ...]:
         return tuple(sample.ids[:MOST])
     ledgers = {"removed": ("removed", "rule"), "quarantined": ("quarantine", "reason"), "changed": ("changed", "rule")}
     if sample.which in ledgers:
-        name, column = ledgers[sample.which]
+        name, why = ledgers[sample.which]
         lines = artifact.ledger(name)
-        wanted = lines if sample.name is None else lines.filter(pl.col(column) == sample.name)
+        wanted = lines if sample.name is None else lines.filter(pl.col(why) == sample.name)
         found = wanted.select("row_id").unique(maintain_order=True)
         return tuple(found.head(MOST).collect()["row_id"].drop_nulls().to_list())
     rows = artifact.rows()
@@ -30,18 +35,17 @@ def sample_ids(artifact: Artifact, sample: Sample) -> tuple[str, ...]:
         return _extreme(rows, known, sample)
     if sample.column not in known:
         return ()
-    column_ = pl.col(sample.column)
-    conditions = {"null": column_.is_null(), "value": column_ == sample.name, "not_value": column_ != sample.name}
+    column, value = pl.col(sample.column), pl.lit(sample.name, pl.String)
+    conditions = {"null": column.is_null(), "value": column == value, "not_value": column != value}
     shown = rows.select("row_id", sample.column).filter(conditions[sample.which])
     return tuple(shown.head(MOST).collect()["row_id"].to_list())
 
 
-def _extreme(rows: "object", known: list[str], sample: Sample) -> tuple[str, ...]:
+def _extreme(rows: "pl.LazyFrame", known: list[str], sample: Sample) -> tuple[str, ...]:
     import polars as pl
 
     from tasks.gates.facts import characters
 
-    assert isinstance(rows, pl.LazyFrame)
     length = pl.col("n_tokens") if "n_tokens" in known else characters()
     measured = rows.select("row_id", length.alias("length")).collect()
     ordered = measured.sort("length", descending=sample.which == "longest", maintain_order=True)
