@@ -58,7 +58,6 @@ def _cells(entry: StageRecord, data_dir: Path) -> list[str]:
     edited = [f"{rule} {n:,}" for rule, n in sorted(rows.get("changed", {}).items(), key=_most_first)]
     edited += [f"+{n:,} {rule}" for rule, n in sorted(rows.get("added", {}).items(), key=_most_first)]
     counted = bool(rows.get("in") or rows.get("out"))
-    gate = "" if entry.gate is None else ("passed" if entry.gate.get("passed") else "failed")
     return [
         entry.name,
         f"{rows['in']:,}" if counted else "",
@@ -67,8 +66,17 @@ def _cells(entry: StageRecord, data_dir: Path) -> list[str]:
         ", ".join(edited),
         "" if entry.seconds is None else f"{entry.seconds:.1f}",
         entry.state,
-        gate,
+        _gate_word(entry.gate),
     ]
+
+
+def _gate_word(gate: dict[str, Any] | None) -> str:
+    """passed, failed, or warned: a bound does not hold, and the run went on."""
+    if gate is None:
+        return ""
+    if gate.get("passed"):
+        return "warned" if gate.get("warnings") else "passed"
+    return "warned" if gate.get("on_fail") == "warn" else "failed"
 
 
 def model_table(record: RunRecord) -> Table | None:

@@ -91,6 +91,21 @@ def test_a_thin_decision_tells_what_whole_rows_would(chain: dict[str, Artifact])
     assert chain["balance"].manifest["facts"]["population"]["mix"]["lang"] == {"zh": 3, "en": 2, "de": 1}
 
 
+def test_tokens_are_counted_in_tokens(chain: dict[str, Artifact], tmp_path: Path) -> None:
+    tokens = pl.DataFrame(
+        {"row_id": ["r0", "r3"], "split": ["train", "test"], "task": [None, "qa"], "n_tokens": [5, 9]}
+    )
+    ids = chain["quality"].rows().collect()["row_id"].to_list()
+    removed = removed_frame([{"row_id": row_id, "rule": "all_masked"} for row_id in ids if row_id not in ("r0", "r3")])
+    made = artifact(tmp_path, "tokenize", Decision(assigned=tokens, removed=removed), chain["quality"])
+    found = made.manifest["facts"]["population"]
+    assert found["mix"] == {"split": {"train": 1, "test": 1}, "task": {"qa": 1}}
+    assert found["tokens"]["quantiles"]["max"] == 9
+    assert found["tokens"]["bins"] == {"3": 1, "4": 1}
+    assert "characters" not in found
+    assert sample_ids(made, Sample("longest", column="tokens")) == ("r3", "r0")
+
+
 def test_facts_stand_in_no_digest(chain: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.apply.population", lambda columns: {})
     again = artifact(tmp_path / "other", "ingest", Decision(assigned=frame(8)), None)
