@@ -127,8 +127,8 @@ def _repeating(subject: Subject, gate: RowGate) -> float | None:
     missed = _number(subject.facts.get("expected_missed"))
     if missed is None:
         return None
-    copies = subject.facts.get("copies_let_be", 0) if getattr(gate, "max_duplicates_left", None) is not None else 0
-    return round((missed + copies) / max(1, subject.rows["out"]), 6)
+    copies: int = subject.facts.get("copies_let_be", 0) if getattr(gate, "max_duplicates_left", None) is not None else 0
+    return round((missed + copies) / max(1, int(subject.rows["out"])), 6)
 
 
 def _leakage(subject: Subject, gate: RowGate) -> list[Bound]:
