@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline_config.fields import key_values
 from pipeline_config.schema import STAGES, Config
 from tasks.artifact import Artifact
-from tasks.report import difference, lines, models, places, recipe, spread, story, text, training
+from tasks.report import charts, difference, lines, models, next_steps, places, recipe, spread, story, text, training
 from tasks.report.counts import stage_counts
 from tasks.report.task import report
 from tests import report_run
@@ -146,3 +146,53 @@ def test_the_story_counts_what_the_stages_counted() -> None:
     said = story.rows_sentence(stages, facts)
     assert said == "Of 10 rows read, 4 are there to learn from (40 %). 2 more are held out for validation and test."
     assert story.losses_sentence(stages).startswith("Left out: 4 that repeat another.")
+
+
+def test_what_to_look_at_next_names_its_number_and_place() -> None:
+    read = {"in": 1000, "out": 990, "removed": {}, "changed": {}, "added": {}, "quarantined": {"not_json": 10}}
+    judged = {"in": 990, "out": 690, "removed": {"max_words": 300}, "changed": {}, "added": {}, "quarantined": {}}
+    chosen = {"in": 690, "out": 90, "removed": {"beyond_quota": 600}, "changed": {}, "added": {}, "quarantined": {}}
+    stages = stage_counts({"ingest": {"rows": read}, "quality": {"rows": judged}, "select": {"rows": chosen}})
+    steps = next_steps.next_steps(stages, {}, [], {"tuned": [(10, 2.0), (20, 1.5), (30, 1.9)]})
+    assert [step.anchor for step in steps] == ["training", "why-quality", "why-ingest"]
+    assert "lowest at step 20 (1.50) and ended at 1.90" in steps[0].text
+    assert "“max words” of quality took 300 rows, 30 %" in steps[1].text
+    assert steps[2].text.startswith("10 records went to quarantine in ingest")
+
+
+def test_a_model_that_is_worse_comes_before_what_is_unclear() -> None:
+    found = [
+        models.Finding("chat", name, "loss", 2.0, 1.5, 0.5, low, 0.9, verdict)
+        for name, low, verdict in (("small", -0.1, "unclear"), ("tuned", 0.1, "worse"))
+    ]
+    steps = next_steps.next_steps([], {"evaluate": {"examples": {"chat": 48}}}, found, {})
+    assert [step.anchor for step in steps] == ["models", "models"]
+    assert steps[0].text.startswith("Worse than the base: tuned on chat.")
+    assert steps[1].text.startswith("1 of 2 comparisons with the base is within chance; more test rows (now 48)")
+    assert story.models_sentences(found, ["train", "evaluate"]) == [
+        "By held-out loss the small model is not clearly different on chat.",
+        "By held-out loss the tuned model is worse on chat.",
+    ]
+
+
+def test_nothing_to_look_at_is_no_step() -> None:
+    rows = {"in": 10, "out": 10, "removed": {}, "changed": {}, "added": {}, "quarantined": {}}
+    assert next_steps.next_steps(stage_counts({"ingest": {"rows": rows}}), {}, [], {}) == []
+    assert story.models_sentences([], ["train"]) == ["A model was trained and not measured."]
+
+
+@given(st.lists(st.floats(0, 1), max_size=6, unique=True))
+def test_labels_of_near_thresholds_stand_on_different_lines(parts: list[float]) -> None:
+    bins = charts.Bins([0.0, 1.0], {"kept": [1]})
+    levels = charts.levels_of(bins, {str(n): at for n, at in enumerate(parts)})
+    for n, one in enumerate(parts):
+        for m, other in enumerate(parts[:n]):
+            assert abs(one - other) >= 0.15 or levels[n] != levels[m]
+
+
+def test_lengths_are_those_of_the_rows_read_and_of_those_trained_on(tmp_path: Path) -> None:
+    _, upstream = report_run.make_run(tmp_path, rows=300, tokenize=None, train=None, distill=None, compress=None)
+    found = {chart.title: chart.note for chart in spread.length_charts(upstream)}
+    answers = [m[-1]["content"] for m in upstream["ingest"].rows().select("messages").collect()["messages"].to_list()]
+    median = text.number(float(np.median([len(answer) for answer in answers])))
+    assert found["Characters of the answer"].startswith(f"Median {median} characters as read, ")

@@ -19,6 +19,7 @@ from tasks.report.run_page import SLOTS, run_page
 from tasks.report.task import TEMPLATE, report
 from tasks.runs import RunRecord, StageRecord
 from tests import report_run
+from tests.command import Workplace
 from tests.page import Page
 
 OFF = dict.fromkeys(("toxicity", "quality", "select", "split", "balance", "augment", "tokenize", "train"))
@@ -187,6 +188,17 @@ def test_how_a_run_is_shown_is_no_part_of_the_report_s_key(tmp_path: Path, monke
     assert report.references(run.report, run, tmp_path) == before
     (copy / "page.html").write_text("other")
     assert report.references(run.report, run, tmp_path) != before
+
+
+@pytest.mark.model
+def test_every_run_leaves_its_page(workplace: Workplace, tiny_runs: list[dict[str, Any]]) -> None:
+    pages = [_words(report_path(record["run_id"], workplace.data)) for record in tiny_runs]
+    for page, record in zip(pages, tiny_runs, strict=True):
+        assert record["run_id"] in page
+        assert "winnow run tiny" in page
+        assert "checks after" in page
+    assert f"{sum(stage['state'] == 'cached' for stage in tiny_runs[1]['stages'])} from the cache" in pages[1]
+    assert workplace.document("report")["report"] == str(report_path(workplace.runs()[-1]["run_id"], workplace.data))
 
 
 def _run(data_dir: Path) -> tuple[RunRecord, dict[str, Artifact]]:

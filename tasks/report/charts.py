@@ -61,7 +61,7 @@ def histogram(
         )
     )
     layers = [bars]
-    levels = _levels(bins, thresholds)
+    levels = levels_of(bins, thresholds)
     if thresholds:
         lines = [{"at": at, "label": label} for label, at in thresholds.items()]
         rules = alt.Chart(alt.InlineData(values=lines)).mark_rule(stroke=INK, strokeWidth=1.5, strokeDash=[4, 3])
@@ -131,7 +131,7 @@ def _part(bins: Bins, at: float) -> float:
     return (at - low) / (high - low)
 
 
-def _levels(bins: Bins, thresholds: Mapping[str, float]) -> list[int]:
+def levels_of(bins: Bins, thresholds: Mapping[str, float]) -> list[int]:
     """Lines above the plot on which the labels stand, so that none covers another."""
     parts = [_part(bins, at) for at in thresholds.values()]
     levels: list[int] = []

@@ -45,7 +45,7 @@ def drawn(name: str, title: str, note: str, chart: Any, about: str = "", above: 
         about: the title for those who hear it, without the headings around; by default the title.
         above: px kept free over the plot, for labels that stand there.
     """
-    edges = {"top": 2 + above, "left": 2, "right": 2, "bottom": 2}
+    edges = {"top": 2 + above, "left": 2, "right": 12, "bottom": 2}  # right: half of the last label of an axis
     styled = (
         chart.properties(padding=edges, autosize={"type": "fit", "contains": "padding"})
         .configure(aria=False, background="transparent", font="sans-serif")
