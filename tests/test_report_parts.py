@@ -106,6 +106,13 @@ def test_a_difference_keeps_both_texts_and_marks_nothing_where_they_agree(left: 
     assert not any(differs for side in difference.difference(left, left) for differs, _ in side)
 
 
+@given(st.lists(st.tuples(st.booleans(), st.text(alphabet="ab \n中", min_size=1))))
+def test_marks_are_on_words_and_no_text_is_lost(pieces: list[tuple[bool, str]]) -> None:
+    short = difference.trimmed(pieces)
+    assert "".join(t for _, t in short) == "".join(t for _, t in pieces)
+    assert all(t == t.strip() or not t.strip() for differs, t in short if differs)
+
+
 @given(st.integers(0, 3000), st.integers(0, 3000))
 def test_a_difference_far_down_a_long_text_stays_in_sight(before: int, after: int) -> None:
     pieces = [(False, "a" * before), (True, "HERE"), (False, "b" * after)]

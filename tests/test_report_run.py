@@ -190,6 +190,11 @@ def test_how_a_run_is_shown_is_no_part_of_the_report_s_key(tmp_path: Path, monke
     assert report.references(run.report, run, tmp_path) != before
 
 
+def test_a_run_that_crashed_names_the_stage(tmp_path: Path) -> None:
+    page = _filled(tmp_path, [{"name": "train", "state": "failed", "reason": "crashed"}], status="failed")
+    assert "Failed. train: crashed." in " ".join(Page(page).words.split())
+
+
 @pytest.mark.model
 def test_every_run_leaves_its_page(workplace: Workplace, tiny_runs: list[dict[str, Any]]) -> None:
     pages = [_words(report_path(record["run_id"], workplace.data)) for record in tiny_runs]

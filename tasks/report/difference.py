@@ -31,6 +31,19 @@ def plain(text: str) -> Marked:
     return [(False, text)]
 
 
+def trimmed(pieces: Marked) -> Marked:
+    """The same text, without marks on the white space around the words that differ."""
+    found: Marked = []
+    for differs, text in pieces:
+        words = text.strip()
+        if not differs or not words:
+            found.append((differs, text))
+            continue
+        before, after = text[: text.index(words)], text[text.index(words) + len(words) :]
+        found += [piece for piece in ((False, before), (True, words), (False, after)) if piece[1]]
+    return found
+
+
 def condensed(pieces: Marked, limit: int) -> Marked:
     """At most about `limit` characters: the beginning, or what surrounds the differences."""
     if sum(len(text) for _, text in pieces) <= limit:

@@ -12,7 +12,7 @@ import polars as pl
 
 from pipeline_config.schema import DATA_STAGES
 from tasks.key import row_artifact
-from tasks.report.difference import Marked, condensed, difference, plain
+from tasks.report.difference import Marked, condensed, difference, plain, trimmed
 from tasks.report.text import LIMIT, shown, turns, words
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _compared(left: Mapping[str, Any] | None, right: Mapping[str, Any] | None) -
         pieces = difference(one[0][1] if one else "", other[0][1] if other else "")
         for side, turn, text in zip(marked, (one, other), pieces, strict=True):
             if turn:
-                side.append((turn[0][0], condensed(text, LIMIT)))
+                side.append((turn[0][0], condensed(trimmed(text), LIMIT)))
     return marked
 
 

@@ -67,6 +67,7 @@ def _run(record: Mapping[str, Any], data_dir: Path, up: str) -> dict[str, Any]:
         "status": _STATES.get(status, shown(status, 40)),
         "over": status != "running",
         "done": status == "done",
+        "where": _where(stages),
         "error": shown(str(error.get("message", "")).replace(home, "data"), 600),
         "cure": shown(str(error.get("cure", "")).replace(home, "data"), 400),
         "gates": gates,
@@ -93,6 +94,12 @@ def _line(entry: Mapping[str, Any]) -> StageLine:
         "" if seconds is None else number(seconds, 1),
         shown(entry.get("reason"), 300),
     )
+
+
+def _where(stages: Sequence[Mapping[str, Any]]) -> str:
+    """The stage that failed, and how; empty for none."""
+    failed = [f"{entry.get('name')}: {entry.get('reason')}" for entry in stages if entry.get("state") == "failed"]
+    return shown(failed[0].rstrip("."), 300) if failed else ""
 
 
 def _counted(states: Sequence[str]) -> str:
