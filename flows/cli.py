@@ -24,6 +24,7 @@ From = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="take 
 Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="stop after this stage")]
 Only = Annotated[str | None, typer.Option("--only", metavar="STAGE", help="this stage alone")]
 Force = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="run it although it is cached")]
+Verify = Annotated[bool, typer.Option("--verify", help="read cached artifacts in full before believing them")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="default: $WINNOW_DATA, else ./data")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
 RunId = Annotated[str | None, typer.Argument(help="run id or a prefix of it", show_default="the latest")]
@@ -52,6 +53,7 @@ def run(
     until: Until = None,
     only: Only = None,
     force: Force = None,
+    verify: Verify = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -61,7 +63,7 @@ def run(
 
     name, overrides = _config_name(config, sets), list(sets or ())
     code = run_pipeline(
-        name, overrides, data_dir, Selection(from_stage, until, only, tuple(force or ())), as_json=as_json
+        name, overrides, data_dir, Selection(from_stage, until, only, tuple(force or ()), verify), as_json=as_json
     )
     raise typer.Exit(code)
 
@@ -74,6 +76,7 @@ def plan(
     until: Until = None,
     only: Only = None,
     force: Force = None,
+    verify: Verify = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -81,7 +84,7 @@ def plan(
     from flows.commands import show_plan
     from flows.planner import Selection
 
-    selection = Selection(from_stage, until, only, tuple(force or ()))
+    selection = Selection(from_stage, until, only, tuple(force or ()), verify)
     show_plan(_config_name(config, sets), list(sets or ()), data_dir, selection, as_json=as_json)
 
 

@@ -28,6 +28,7 @@ def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selectio
         "until": selection.until,
         "only": selection.only,
         "force": list(selection.force),
+        "verify": selection.verify,
     }
     return _start(config, folder, selection, _command(name, overrides, data_dir), parameters, as_json=as_json)
 
@@ -58,11 +59,11 @@ def _start(
 ) -> int:
     preflight(config, folder)
     if selection.first > 0:
-        plan = make_plan(workspace(config, folder, selection.force), selection)
+        plan = make_plan(workspace(config, folder, selection.force, verify=selection.verify), selection)
         check_range(plan, selection, command)
     _check_writable(folder)
     _say("starting Prefect …")
-    run_id = new_run_id()
+    run_id = new_run_id(folder)
     try:
         start_flow(**parameters, data_dir=str(folder), run_id=run_id)
     except (KeyboardInterrupt, SystemExit):
@@ -95,7 +96,7 @@ def show_plan(name: str, overrides: list[str], data_dir: str | None, selection: 
     selection.check()
     config = load_config(name, tuple(overrides))
     preflight(config, folder)
-    verdicts = make_plan(workspace(config, folder, selection.force), selection)
+    verdicts = make_plan(workspace(config, folder, selection.force, verify=selection.verify), selection)
     check_range(verdicts, selection, _command(name, overrides, data_dir))
     if as_json:
         lines = [{"name": v.name, "verdict": v.verdict, "reason": v.reason, "key": v.key} for v in verdicts]
@@ -145,16 +146,18 @@ def _command(name: str, overrides: list[str], data_dir: str | None) -> str:
 
 def _check_writable(folder: Path) -> None:
     """Raise ConfigError, before anything runs, if the data folder can't be written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return
-    except OSError as error:
-        raise ConfigError(
-            f"{folder} can't be written: {error.strerror or error}",
-            place="--data-dir",
-            cure="name a folder that you may write to",
-        ) from error
+    inside = [folder / name for name in ("artifacts", "runs", "work")]
+    for below in (folder, *inside, *inside[0].glob("*")):
+        try:
+            below.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=below):
+                continue
+        except OSError as error:
+            raise ConfigError(
+                f"{below} can't be written: {error.strerror or error}",
+                place="--data-dir",
+                cure="name a folder that you may write to",
+            ) from error
 
 
 def _say(text: str) -> None:

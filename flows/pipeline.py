@@ -46,6 +46,7 @@ def pipeline(
     force: list[StageName] | None = None,
     run_id: str | None = None,
     resume: str | None = None,
+    verify: bool = False,
 ) -> State[Any]:
     """Raw text and instruction data to a fine-tuned, distilled, evaluated model.
 
@@ -59,6 +60,7 @@ def pipeline(
         force: stages to run although they are cached.
         run_id: id of the run record (default: new).
         resume: id of a run to go on with: its configuration in place of `config`, its bounds where none are given.
+        verify: read cached artifacts in full before they are believed.
     """
     quiet_loggers()
     try:
@@ -74,6 +76,7 @@ def pipeline(
                 force=force,
                 run_id=run_id,
                 resume=resume,
+                verify=verify,
             ) as run,
         ):
             introduce(run.record, config, run.work.data_dir)

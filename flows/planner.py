@@ -25,12 +25,14 @@ class Selection:
         until: nothing below it is looked at.
         only: both at once.
         force: run although cached.
+        verify: believe no artifact without reading all of it.
     """
 
     from_stage: str | None = None
     until: str | None = None
     only: str | None = None
     force: tuple[str, ...] = ()
+    verify: bool = False
 
     def check(self) -> None:
         """Raise ConfigError for a stage that does not exist, or bounds that leave nothing."""
@@ -81,9 +83,10 @@ def load_stage(name: str) -> Stage:
     return stage
 
 
-def workspace(config: Config, data_dir: Path, force: Iterable[str] = ()) -> Workspace:
+def workspace(config: Config, data_dir: Path, force: Iterable[str] = (), *, verify: bool = False) -> Workspace:
     """What the stages of a run share, before any of them ran."""
-    return Workspace(config, data_dir, Store(data_dir), previous=_previous_keys(data_dir), force=frozenset(force))
+    store = Store(data_dir, verify)
+    return Workspace(config, data_dir, store, previous=_previous_keys(data_dir), force=frozenset(force))
 
 
 def preflight(config: Config, data_dir: Path) -> None:

@@ -19,7 +19,7 @@ from pipeline_config.schema import STAGES, Config
 from tasks.execute import LOG, Workspace, examine, judge_gate, produce
 from tasks.key import data_folder
 from tasks.presence import Presence, noting
-from tasks.runs import RunRecord, StageRecord, new_run_id, source_records
+from tasks.runs import RunRecord, StageRecord, new_run_id, settle_dead_runs, source_records
 from tasks.stage import Stage, run_as_task
 
 
@@ -47,6 +47,7 @@ class Runner:
         force: Sequence[str] | None = None,
         run_id: str | None = None,
         resume: str | None = None,
+        verify: bool = False,
     ) -> "Runner":
         """Load and check everything that can be checked before the first stage, and write the run record.
 
@@ -54,7 +55,7 @@ class Runner:
             resume: a run whose recorded configuration stands in for `config`, and its bounds where none are given.
         """
         folder = data_folder(data_dir)
-        selection = Selection(from_stage, until, only, tuple(force or ()))
+        selection = Selection(from_stage, until, only, tuple(force or ()), verify)
         selection.check()
         origin = None if resume is None else unfinished_run(folder, resume)
         if origin is None:
@@ -64,7 +65,7 @@ class Runner:
             selection = remaining_selection(origin) if selection == Selection() else selection
         preflight(loaded, folder)
         record = RunRecord(
-            run_id=run_id or new_run_id(),
+            run_id=run_id or new_run_id(folder),
             config=_shown_config(loaded),
             overrides=[*([] if origin is None else origin.overrides), *(overrides or ())],
             sources=source_records(loaded, _source_digests(loaded, folder)),
@@ -76,7 +77,10 @@ class Runner:
         )
         presence = Presence(folder, record.run_id)
         record.save(folder)
-        return cls(workspace(loaded, folder, selection.force), record, selection, presence)
+        settle_dead_runs(folder)
+        work = workspace(loaded, folder, selection.force, verify=selection.verify)
+        work.store.sweep()
+        return cls(work, record, selection, presence)
 
     def __enter__(self) -> "Runner":
         return self

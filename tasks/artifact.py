@@ -8,18 +8,15 @@ artifact and the columns assigned since. `Artifact.rows()` joins the two, lazily
 """
 
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_config.errors import ArtifactError
+from pipeline_config.errors import ArtifactError, StageError, WinnowError
 from tasks.kernels.digests import FileDigests, canonical_json, json_digest, sha256_file
-from tasks.kernels.durable import sync
+from tasks.kernels.durable import no_room, put_in_place, sweep, sync_tree, temporary_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -104,10 +101,16 @@ class Artifact:
 
 
 class Store:
-    """The artifacts below one data folder."""
+    """The artifacts below one data folder.
 
-    def __init__(self, data_dir: Path) -> None:
+    Attributes:
+        verify: read every file in full before an artifact is believed; else a file whose size, times and inode are
+            as they were when its digest was computed is not read again.
+    """
+
+    def __init__(self, data_dir: Path, verify: bool = False) -> None:
         self.data_dir = data_dir
+        self.verify = verify
         self.digests = FileDigests(data_dir)
 
     def folder(self, stage: str, key: str) -> Path:
@@ -122,8 +125,8 @@ class Store:
         try:
             manifest = read_manifest(folder)
             problem = self._problem(folder, manifest, stage, key)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            problem = f"its manifest can't be read ({type(error).__name__})"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            problem = f"{MANIFEST} can't be read ({type(error).__name__})"
         if problem:
             warn(f"artifact {stage}/{key[:12]} is damaged: {problem}; it is built again")
             return None
@@ -131,18 +134,28 @@ class Store:
 
     def _problem(self, folder: Path, manifest: dict[str, Any], stage: str, key: str) -> str:
         if (manifest["stage"], manifest["key"]) != (stage, key):
-            return "its manifest belongs to another artifact"
+            return f"{MANIFEST} belongs to another artifact"
         if manifest.get("manifest_digest") != manifest_digest(manifest):
-            return "its manifest was altered"
+            return f"{MANIFEST} was altered"
+        known = {MANIFEST, *(file["path"] for file in manifest["files"])}
+        for path in folder.rglob("*"):
+            if path.relative_to(folder).as_posix() not in known and not path.is_dir():
+                return f"{path.relative_to(folder).as_posix()} does not belong to it"
         for file in manifest["files"]:
             path = folder / file["path"]
             if not path.is_file():
                 return f"{file['path']} is missing"
             if path.stat().st_size != file["bytes"]:
                 return f"{file['path']} has {path.stat().st_size} bytes, not {file['bytes']}"
-            if self.digests.of(path) != file["sha256"]:
+            if self.digests.of(path, afresh=self.verify) != file["sha256"]:
                 return f"{file['path']} has other bytes than were written"
         return ""
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written, wherever it is below the data folder."""
+        found = [path for depth in ("", "*/", "*/*/", "*/*/*/") for path in self.data_dir.glob(f"{depth}.*.tmp*")]
+        for folder in {path.parent for path in found}:
+            sweep(folder)
 
     def publish(self, stage: str, key: str, fill: Callable[[Path], dict[str, Any]]) -> Artifact:
         """Fill a temporary folder, then make it the artifact in one step.
@@ -152,28 +165,37 @@ class Store:
 
         Raises:
             ArtifactError: the files can't be written (disk full, read-only); nothing is left behind.
+            StageError: `fill` met another error of the operating system.
         """
         final = self.folder(stage, key)
-        temporary = final.parent / f".{key[:12]}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        filling = False
         try:
-            temporary.mkdir(parents=True)
-            manifest = fill(temporary)
-            manifest["files"] = _list_files(temporary)
-            manifest["digest"] = content_digest(manifest["files"])
-            manifest["manifest_digest"] = manifest_digest(manifest)
-            (temporary / MANIFEST).write_text(canonical_json(manifest))
-            _sync_tree(temporary)
-            _replace_folder(temporary, final)
-        except OSError as error:
+            with temporary_folder(final.parent, key[:12]) as temporary:
+                filling = True
+                manifest = fill(temporary)
+                filling = False
+                manifest["files"] = _list_files(temporary)
+                manifest["digest"] = content_digest(manifest["files"])
+                manifest["manifest_digest"] = manifest_digest(manifest)
+                (temporary / MANIFEST).write_text(canonical_json(manifest), encoding="utf-8")
+                sync_tree(temporary)
+                put_in_place(temporary, final)
+        except WinnowError:
+            raise
+        except Exception as error:
+            reason = no_room(error)
+            if not reason and filling:
+                if not isinstance(error, OSError):
+                    raise
+                raise StageError(f"{type(error).__name__}: {error}", place=stage) from error
             raise ArtifactError(
-                f"the artifact can't be written: {error.strerror or error}",
+                f"the artifact can't be written: {reason or getattr(error, 'strerror', None) or error}",
                 place=f"{stage} ({final.parent})",
                 cure="free some space or choose another --data-dir, then run the same command again",
             ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         for file in manifest["files"]:
             self.digests.remember(final / file["path"], file["sha256"])
+        self.digests.save()  # now, not at the end of the run: a killed one's artifacts need no second reading
         return Artifact(final, manifest)
 
 
@@ -224,19 +246,3 @@ def _list_files(folder: Path) -> list[dict[str, Any]]:
         {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
         for path in files
     ]
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        sync(path)
-    sync(folder)
-
-
-def _replace_folder(temporary: Path, final: Path) -> None:
-    """Rename; a damaged folder in the way is moved aside first and removed after."""
-    aside = final.parent / f"{temporary.name}.old"
-    if final.exists():
-        final.rename(aside)
-    temporary.rename(final)
-    sync(final.parent)
-    shutil.rmtree(aside, ignore_errors=True)

@@ -17,6 +17,7 @@ from pipeline_config.errors import StageError
 from pipeline_config.schema import DATA_STAGES, Config
 from tasks.artifact import Artifact, Store, locked, read_manifest
 from tasks.code import CodeDigests
+from tasks.kernels.checkpoints import clear_checkpoints
 from tasks.key import key_of, key_parts, parents, row_artifact
 from tasks.scores import scores_of
 
@@ -97,7 +98,9 @@ def produce(stage: "Stage", verdict: Verdict, work: Workspace) -> Artifact:
             found = work.store.find(stage.name, verdict.key)
             if found is not None:
                 return found
-        return work.store.publish(stage.name, verdict.key, lambda out: _fill(stage, verdict, work, out, folder))
+        artifact = work.store.publish(stage.name, verdict.key, lambda out: _fill(stage, verdict, work, out, folder))
+        clear_checkpoints(folder)
+        return artifact
 
 
 def judge_gate(stage: str, artifact: Artifact, work: Workspace) -> "GateVerdict":

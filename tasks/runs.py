@@ -1,15 +1,26 @@
-"""The run record: `data/runs/<run_id>.json`, written at start and replaced atomically after each stage."""
+"""The run record: `data/runs/<run_id>.json`, written at start and replaced atomically after each stage.
 
+A record that says *running* while no living process holds its run (`presence.py`) is of one that was killed; the next
+run writes that into it.
+"""
+
+import contextlib
 import json
 import os
 import re
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pipeline_config.errors import ConfigError
 from tasks.kernels.digests import json_digest
+from tasks.kernels.durable import write_whole
+from tasks.presence import is_running
+
+_DIED = "its process died (killed, out of memory, or the machine stopped)"
+_SECOND = "%Y%m%dT%H%M%S"
+_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{4}")
 
 
 @dataclass
@@ -64,22 +75,21 @@ class RunRecord:
 
     def save(self, data_dir: Path) -> Path:
         """Replace the file in one step."""
-        folder = data_dir / "runs"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.run_id}.json"
-        temporary = folder / f".{self.run_id}.{os.getpid()}.tmp"
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(self.to_dict(), stream, ensure_ascii=False, indent=1)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        path = data_dir / "runs" / f"{self.run_id}.json"
+        write_whole(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=1))
         return path
 
 
-def new_run_id() -> str:
-    """`YYYYMMDDTHHMMSS-xxxx`, UTC; the last part counts 65,536ths of the second, so that ids sort as runs began."""
+def new_run_id(data_dir: Path | None = None) -> str:
+    """`YYYYMMDDTHHMMSS-xxxx`, UTC; the last part counts 65,536ths of the second, so that ids sort as runs began.
+
+    Args:
+        data_dir: the new id is later than every one there, even where the clock was set back since.
+    """
     now = datetime.now(UTC)
-    return f"{now:%Y%m%dT%H%M%S}-{now.microsecond * 65_536 // 1_000_000:04x}"
+    new = f"{now:%Y%m%dT%H%M%S}-{now.microsecond * 65_536 // 1_000_000:04x}"
+    known = [name for name in run_ids(data_dir) if _ID.fullmatch(name)] if data_dir else []
+    return new if not known or new > known[-1] else _after(known[-1])
 
 
 def read_run(data_dir: Path, wanted: str | None = None) -> RunRecord:
@@ -113,6 +123,20 @@ def read_run(data_dir: Path, wanted: str | None = None) -> RunRecord:
         ) from None
 
 
+def settle_dead_runs(data_dir: Path) -> None:
+    """Write it into the records of runs whose process was killed, so that none says *running* for ever."""
+    for lock in (data_dir / "runs").glob(".*.lock"):
+        run_id = lock.name.removeprefix(".").removesuffix(".lock")
+        if run_id not in run_ids(data_dir) or is_running(data_dir, run_id):
+            continue
+        with contextlib.suppress(ConfigError):  # a record that can't be read is left as it is
+            record = read_run(data_dir, run_id)  # only now: it may have come to its end before the look at its lock
+            if record.status == "running":
+                _mark_dead(record)
+                record.save(data_dir)
+            lock.unlink(missing_ok=True)
+
+
 def run_ids(data_dir: Path) -> list[str]:
     """Every run, oldest first."""
     return sorted(path.stem for path in (data_dir / "runs").glob("*.json"))
@@ -124,6 +148,22 @@ def source_records(config: Any, digests: dict[str, str]) -> list[dict[str, Any]]
         {"name": s.name, "path": s.path or s.dataset, "sha256": digests.get(s.name, json_digest(s.name))}
         for s in config.ingest.sources
     ]
+
+
+def _mark_dead(record: RunRecord) -> None:
+    place = ""
+    for stage in record.stages:
+        if stage.state == "pending" and stage.reason == "running":
+            stage.state, stage.reason, place = "failed", _DIED, stage.name
+    record.status = "failed"
+    cure = f"type: winnow resume {record.run_id}"
+    record.error = {"type": "StageError", "message": _DIED, "place": place, "cure": cure}
+
+
+def _after(run_id: str) -> str:
+    """The next id: one 65,536th of a second later."""
+    second, part = datetime.strptime(run_id[:15], _SECOND), int(run_id[16:], 16) + 1
+    return f"{second + timedelta(seconds=part >> 16):{_SECOND}}-{part & 0xFFFF:04x}"
 
 
 def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from tasks.kernels.durable import write_whole
 
 SETTLE_NS = 2_000_000_000  # a file changed less than 2 s before it was hashed is hashed again
 _CHUNK = 1 << 20
@@ -31,11 +32,8 @@ def sha256_file(path: Path) -> str:
 
 def write_memo(path: Path, value: Any) -> None:
     """Keep what may be computed again, atomically; where nothing can be written, nothing is remembered."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(canonical_json(value))
-        temporary.replace(path)
+        write_whole(path, canonical_json(value))
 
 
 def file_stamp(path: Path) -> list[int]:
@@ -56,15 +54,22 @@ class FileDigests:
         self._known: dict[str, list[Any]] | None = None
         self._learned: dict[str, list[Any]] = {}
 
-    def of(self, path: Path) -> str:
-        """The digest of one file; read again only if its stamp changed or was too fresh to trust."""
+    def of(self, path: Path, afresh: bool = False) -> str:
+        """The digest of one file; read again only if its stamp changed or was too fresh to trust.
+
+        Args:
+            afresh: read it again whatever is remembered.
+        """
         known = self._load()
         stamp = file_stamp(path)
         entry = known.get(self._name(path))
-        if entry is not None and entry[0] == stamp:
+        same = entry is not None and entry[0] == stamp
+        if entry is not None and same and not afresh:
             return str(entry[1])
         value = sha256_file(path)
-        if time.time_ns() - max(stamp[1], stamp[2]) > SETTLE_NS and file_stamp(path) == stamp:
+        now = time.time_ns()  # a clock that was set back leaves files of the future: those are as settled as old ones
+        settled = min(abs(now - stamp[1]), abs(now - stamp[2])) > SETTLE_NS
+        if (settled or same) and file_stamp(path) == stamp:
             self.remember(path, value)
         return value
 
@@ -102,4 +107,5 @@ class FileDigests:
             found = json.loads(self._path.read_text("utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        entries = found.items() if isinstance(found, dict) else ()
+        return {name: entry for name, entry in entries if isinstance(entry, list) and len(entry) == 2}
