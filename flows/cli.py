@@ -149,15 +149,32 @@ def gc(
 
 @app.command()
 def explain(
-    row_id: Annotated[str, typer.Argument(help="row id, 16 hex digits, or a prefix of it")],
+    row_id: Annotated[
+        str | None, typer.Argument(help="row id, 16 hex digits, or a prefix of it", show_default=False)
+    ] = None,
     run_id: RunId = None,
+    text: Annotated[str | None, typer.Option("--text", help="find rows that contain this; then: [RUN]")] = None,
+    quarantined: Annotated[bool, typer.Option("--quarantined", help="list what was held back; then: [RUN]")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="rows that are listed")] = 20,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Tell the life of one row: scores, rules, thresholds, edits, the row it duplicates."""
-    from flows.explain import explain_row
+    from flows.explain import explain_quarantined, explain_row, explain_text
 
-    explain_row(row_id, run_id, data_dir, as_json=as_json)
+    listed = text is not None or quarantined
+    if (text is not None and quarantined) or (listed and run_id is not None) or (not listed and row_id is None):
+        raise ConfigError(
+            "name one row, or one way to find rows",
+            place="explain",
+            cure="type: winnow explain ROW_ID [RUN], or in place of ROW_ID: --text WORDS, or --quarantined",
+        )
+    if text is not None:
+        explain_text(text, row_id, limit, data_dir, as_json=as_json)
+    elif quarantined:
+        explain_quarantined(row_id, limit, data_dir, as_json=as_json)
+    else:
+        explain_row(row_id or "", run_id, data_dir, as_json=as_json)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from tasks.kernels.pii import mask
 from tasks.runs import RunRecord
 
 _FATE = ("row_id", "fate", "stage", "rule", "value", "threshold", "kept_row_id", "detail", "split")
+_CONTROLS = {code: " " for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 WHY = ("fate", "stage", "rule")  # two rows with the same ones had the same fate
 
 
@@ -127,13 +128,14 @@ def excerpts(artifacts: list[Artifact], row_ids: Collection[str], length: int) -
 
 
 def text_of(row: dict[str, Any]) -> str:
-    """A row's turns on one line, personal data masked: rows of `ingest` still hold it."""
-    return " | ".join(f"{m['role']}: {mask(m['content'] or '')}" for m in row["messages"] or [])
+    """A row's turns one behind the other, personal data masked: rows of `ingest` still hold it."""
+    turns = (f"{m['role']}: {mask(m['content'] or '').translate(_CONTROLS)}" for m in row["messages"] or [])
+    return " | ".join(turns)
 
 
 def short(text: str, length: int) -> str:
-    """White space collapsed and cut."""
-    flat = " ".join(text.split())
+    """White space collapsed, cut, and without the control characters that a terminal would obey."""
+    flat = " ".join(text.translate(_CONTROLS).split())
     return flat if len(flat) <= length else f"{flat[:length]} …"
 
 
