@@ -29,6 +29,7 @@ from tasks.presence import collecting, running
 from tasks.runs import RunRecord, read_run, run_ids
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_RUN = re.compile(r"\d{8}T\d{6}-[0-9a-f]{4}")
 _TRASH = ".collected-"
 _TEMPORARIES = (".*.tmp*", "*.tmp", "artifacts/*/.*.tmp*", "artifacts/*/scores/.*.tmp*", "runs/.*.tmp*", "gates/*.tmp*")
 Key = tuple[str, str]  # stage, key
@@ -36,7 +37,10 @@ Key = tuple[str, str]  # stage, key
 
 @dataclass(frozen=True)
 class Item:
-    """Something to give back; `kind`: run record, artifact, score table, gate verdict, work folder, temporary."""
+    """Something to give back.
+
+    `kind`: run record, report, artifact, score table, gate verdict, work folder, temporary.
+    """
 
     kind: str
     path: Path
@@ -148,6 +152,9 @@ def _doomed(data_dir: Path, needs: Needs) -> Iterator[tuple[str, Path]]:
     for name in run_ids(data_dir):
         if name not in needs.runs:
             yield "run record", data_dir / "runs" / f"{name}.json"
+    for path in sorted((data_dir / "reports").glob("*")):
+        if _RUN.fullmatch(path.name) and path.name not in needs.runs:
+            yield "report", path
     used = [_manifest(Store(data_dir).folder(*key)) for key in needs.keys]
     for stage in STAGES:
         for path in _folders(data_dir / "artifacts" / stage):

@@ -56,6 +56,16 @@ def test_a_kept_run_is_all_cached_and_the_other_is_gone(mine: Path, data: Path) 
     assert collect(data, 2, dry_run=True)[0] == []
 
 
+def test_the_page_of_a_run_goes_with_its_record(mine: Path, data: Path) -> None:
+    old, new = run_stages(data, mine), run_stages(data, mine)
+    pages = [data / "reports" / name / "report.html" for name in (old.run_id, new.run_id, "mine")]
+    for page in pages:
+        page.parent.mkdir(parents=True)
+        page.write_text("a page")
+    collect(data, 1, dry_run=False)
+    assert [page.exists() for page in pages] == [False, True, True]
+
+
 def test_a_dry_run_tells_the_same_and_removes_nothing(mine: Path, data: Path) -> None:
     run_stages(data, mine)
     other_rows(mine)

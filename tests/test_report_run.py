@@ -9,11 +9,9 @@ import pytest
 
 from flows.run_report import make_report, report_path, write_report
 from pipeline_config.errors import ConfigError
-from pipeline_config.fields import Gate
 from pipeline_config.schema import STAGES
 from tasks.artifact import Artifact, Store
-from tasks.execute import Workspace, examine, produce
-from tasks.gate import judge
+from tasks.execute import Workspace, examine, judge_gate, produce
 from tasks.report.gates import stage_gates, verdict_sentence
 from tasks.report.run_page import SLOTS, run_page
 from tasks.report.task import TEMPLATE, report
@@ -33,10 +31,10 @@ def test_every_check_of_every_gate_stands_on_the_page_as_it_was_judged(tmp_path:
     path = write_report(record, tmp_path)
     assert path == report_path(RUN, tmp_path)
     shown = _words(path)
-    checks = [check for file in (tmp_path / "gates").iterdir() for check in json.loads(file.read_text())["checks"]]
+    checks = [check for file in (tmp_path / "gates").glob("*.json") for check in json.loads(file.read_text())["checks"]]
     assert len(checks) > 15
     for check in checks:
-        assert check["name"] in shown, check
+        assert check["expectation"] in shown, check
     assert f"All {len(checks)} checks after 4 stages passed." in shown
     assert RUN in shown
     assert "2026-01-02 03:04 UTC" in shown
@@ -46,8 +44,10 @@ def test_a_changed_bound_changes_the_page_of_the_run_and_not_the_artifact(tmp_pa
     record, upstream = _run(tmp_path)
     artifact = upstream["report"].path / "report.html"
     before, first = artifact.read_bytes(), _words(_written(record, tmp_path))
-    strict = judge("dedupe", upstream["dedupe"].manifest["rows"], {}, Gate(min_rows=10**6, on_fail="warn"), tmp_path)
-    record.stage("dedupe").gate = strict.to_dict()
+    strict = report_run.config(**OFF, dedupe={"gate": {"min_rows": 10**6, "on_fail": "warn"}})
+    work = Workspace(strict, tmp_path, Store(tmp_path), dict(upstream))
+    record.stage("dedupe").gate = judge_gate("dedupe", upstream["dedupe"], work).to_dict()
+    assert examine(report, work).verdict == "cached"
     second = _words(_written(record, tmp_path))
     assert artifact.read_bytes() == before
     assert "at least 1,000,000" in second
@@ -214,11 +214,9 @@ def _run(data_dir: Path) -> tuple[RunRecord, dict[str, Artifact]]:
     stages = [StageRecord(name, state="skipped") for name in STAGES]
     record = RunRecord(RUN, run.model_dump(mode="json", by_alias=True), [], [], stages, status="done")
     for name, artifact in upstream.items():
-        entry, rows = record.stage(name), artifact.manifest["rows"]
+        entry = record.stage(name)
         entry.key, entry.state, entry.seconds = artifact.key, "cached", 0.1
-        section = run.section(name)
-        assert section is not None
-        entry.gate = judge(name, rows, artifact.manifest["facts"], section.gate, data_dir).to_dict()
+        entry.gate = judge_gate(name, artifact, work).to_dict()
     return record, upstream
 
 

@@ -77,8 +77,15 @@ class StageGate:
 
     @property
     def verdict(self) -> str:
-        """passed, warned or failed."""
-        return "failed" if self.failed or not self.passed else "warned" if self.warned else "passed"
+        """passed, warned (the run went on) or failed."""
+        if self.broken:
+            return "warned" if self.on_fail == "warn" else "failed"
+        return "warned" if self.warned else "passed"
+
+    @property
+    def broken(self) -> bool:
+        """Whether a check that counts did not pass."""
+        return bool(self.failed) or not self.passed
 
 
 def stage_gates(record: Mapping[str, Any], data_dir: Path) -> list[StageGate]:
@@ -98,12 +105,12 @@ def verdict_sentence(gates: list[StageGate]) -> str:
     n = sum(gate.n for gate in gates)
     warned = [check for gate in gates for check in gate.warned]
     noticed = f" {_many(len(warned), 'warning')}: {_listed(warned)}." if warned else ""
-    if all(gate.verdict != "failed" for gate in gates):
+    if not any(gate.broken for gate in gates):
         passed = n - len(warned)
         whole = f"All {n} checks" if passed == n else f"{passed} of {n} checks"
         return (f"{whole} after {_many(len(gates), 'stage')} passed." if n != 1 else "The one check passed.") + noticed
     failed = [check for gate in gates for check in gate.failed]
-    stages = list(dict.fromkeys(gate.stage for gate in gates if gate.verdict == "failed"))
+    stages = list(dict.fromkeys(gate.stage for gate in gates if gate.broken))
     many = f"{max(len(failed), 1)} of {_many(n, 'check')} failed, after {', '.join(stages)}"
     return (f"{many}: {_listed(failed)}." if failed else f"{many}.") + noticed
 
