@@ -122,6 +122,7 @@ def _fill(stage: "Stage", verdict: Verdict, work: Workspace, out: Path, folder: 
     import polars as pl
 
     from tasks.apply import write_decision
+    from tasks.gates.finite import finite_manifest
     from tasks.ledger import Decision
     from tasks.stage import StageInput
 
@@ -150,6 +151,7 @@ def _fill(stage: "Stage", verdict: Verdict, work: Workspace, out: Path, folder: 
         facts |= more
     elif stage.name in DATA_STAGES:
         raise StageError(f"{stage.name} gave no Decision", place=stage.name)
+    metrics, facts = finite_manifest(result.metrics, facts)
     return {
         "stage": stage.name,
         "key": verdict.key,
@@ -164,7 +166,7 @@ def _fill(stage: "Stage", verdict: Verdict, work: Workspace, out: Path, folder: 
         "references": verdict.parts["references"],
         "rows": rows,
         "facts": facts,
-        "metrics": {name: float(value) for name, value in sorted(result.metrics.items())},
+        "metrics": metrics,
     }
 
 

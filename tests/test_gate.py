@@ -14,6 +14,7 @@ from pipeline_config.fields import Gate
 from pipeline_config.gate_schema import DEFAULTS, RowGate
 from pipeline_config.schema import DATA_STAGES, STAGES, Config
 from tasks.gates.bounds import Reference, Subject
+from tasks.gates.finite import finite_manifest
 from tasks.gates.judge import judge
 from tasks.gates.verdict import Verdict
 
@@ -171,6 +172,15 @@ def test_what_holds_without_a_word_in_the_configuration(
     found = judged(tmp_path, stage, counts=counts, facts=facts)
     assert [check.words() for check in found.failed] == [words]
     assert judged(tmp_path, stage, facts=dict.fromkeys(facts, 1 if "trained_tokens" in facts else 0)).passed
+
+
+def test_a_number_that_is_not_finite_reaches_the_gate_by_name(tmp_path: Path) -> None:
+    metrics, facts = finite_manifest({"loss": math.nan, "steps": 2.0}, {"by_split": {"test": math.inf}, "n": 1})
+    assert metrics == {"steps": 2.0}
+    assert facts == {"by_split": {"test": None}, "n": 1, "not_finite": ["loss", "by_split.test"]}
+    failed = judged(tmp_path, "train", facts=facts).failed
+    assert [check.words() for check in failed] == ["numbers that are not finite is 2, allowed is exactly 0"]
+    assert failed[0].cure == "look at the metrics of train: loss, by_split.test"
 
 
 def test_every_stage_has_defaults_that_ordinary_rows_keep(tmp_path: Path) -> None:

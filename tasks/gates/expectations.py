@@ -5,7 +5,7 @@ which rows are left.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline_config.fields import Gate, Range
@@ -13,6 +13,7 @@ from pipeline_config.gate_schema import DEFAULTS, DedupeGate, RowGate, SplitGate
 from pipeline_config.schema import DATA_STAGES
 from pipeline_config.suggest import did_you_mean
 from tasks.gates.bounds import Bound, Sample, Subject
+from tasks.gates.finite import NOT_FINITE, finite_only
 from tasks.gates.population import drift_bounds, length_bounds, mix_bounds, null_bounds
 
 _DEFECT = "this is a defect of Winnow, please report it"
@@ -172,18 +173,10 @@ def ranged(name: str, observed: Any, wanted: Range, key: str, advice: str = "", 
 
 
 def _finite(subject: Subject) -> Bound:
-    values = [*_leaves(subject.facts), *subject.metrics.values()]
-    odd = sum(1 for value in values if isinstance(value, float) and not math.isfinite(value))
-    return Bound("numbers that are not finite", odd, 0, 0, advice=f"look at the metrics of {subject.stage}: a loss "
-                 "that is not finite comes from a learning rate too high or a precision too low")  # fmt: skip
-
-
-def _leaves(value: Any) -> Iterable[Any]:
-    if isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _leaves(inner)
-    else:
-        yield value
+    """The manifest lists what was NaN or infinite: a loss, with a learning rate too high or a precision too low."""
+    odd = [*subject.facts.get(NOT_FINITE, ()), *finite_only(subject.facts)[1], *finite_only(subject.metrics)[1]]
+    named = f": {', '.join(odd[:5])}" if odd else ""
+    return Bound("numbers that are not finite", len(odd), 0, 0, advice=f"look at the metrics of {subject.stage}{named}")
 
 
 def _heaviest(subject: Subject) -> tuple[str, Sample | None]:
