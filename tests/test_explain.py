@@ -23,10 +23,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "instruction": records()[0]["instruction"],
         "output": "Nobody has looked into that with any care, it seems.",
     }
-    short = {"instruction": "Please name the largest of the lakes in the north of the country.", "output": "Vänern"}
+    long = {
+        "instruction": "What is there at the lakes? " * 11,
+        "output": "At Vänern there is a fort and a ferry.",
+    }
     evil = {"instruction": "What does this \x1b[31msign mean, pray?", "output": "It turns what follows red, no more."}
-    write_source(folder, [*records(), other, short, evil], broken=2)
-    quality = {"thresholds": {"min_answer_words": 4}}
+    write_source(folder, [*records(), other, long, evil], broken=2)
+    quality = {"thresholds": {"max_prompt_chars": 200, "min_answer_words": 4}}
     balance = {"mode": "apply", "by": "source", "cap": 100, "max_repeats": 2}
     write_config(folder, quality=quality, balance=balance, augment={"share": 0.5})
     return folder
@@ -81,8 +84,8 @@ def test_scores_stand_beside_their_bounds_and_splits_are_told(stages: Trail) -> 
     events = story(row_ids(stages, "split", "rows")[0], stages)
     assert "min_answer_words removes < 4" in said(events, "quality")
     assert "split = " in said(events, "split")
-    (short,) = row_ids(stages, "quality", "removed")
-    assert "removed by min_answer_words: 1 against the threshold 4" in story(short, stages)[-1]["text"]
+    (long,) = row_ids(stages, "quality", "removed")
+    assert "removed by max_prompt_chars: 307 against the threshold 200" in story(long, stages)[-1]["text"]
 
 
 def test_an_edit_shows_what_it_did_without_what_it_hid(stages: Trail) -> None:
@@ -175,7 +178,7 @@ def test_the_command_knows_three_ways_and_refuses_the_rest(place: Path, record: 
     told = here.document("explain", duplicate, record.run_id)
     assert (told["row_id"], told["events"][-1]["event"]) == (duplicate, "removed")
     one = here.winnow("explain", "--text", "vänern", record.run_id)
-    assert (one.returncode, "removed by min_answer_words" in one.stdout) == (0, True)
+    assert (one.returncode, "removed by max_prompt_chars" in one.stdout) == (0, True)
     assert here.document("explain", "--text", "the", record.run_id, "--limit", "2")["total"] > 2
     assert here.document("explain", "--quarantined", record.run_id)["total"] == 2
     for words in ((), ("",), ("--text", ""), ("--text", "a", "--quarantined"), ("--text", "a", "b", "c")):
