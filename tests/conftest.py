@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +59,14 @@ def chromium(needs: Callable[[str, bool], None]) -> str:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or ""
     needs("browser", bool(path))
     return path
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """A model of a few small layers is slower on several threads, above all on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
