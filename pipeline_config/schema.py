@@ -103,6 +103,9 @@ class Config(Strict):
         named = {f"split.test.{name}.sources": test_set.sources for name, test_set in test_sets.items()}
         named["select.sources"] = self.select.sources if self.select else []
         named["augment.sources"] = self.augment.sources if self.augment else []
+        for stage in DATA_STAGES:
+            section = self.section(stage)
+            named[f"{stage}.gate.sources"] = [] if section is None else list(getattr(section.gate, "sources", ()))
         known = [source.name for source in self.ingest.sources]
         for place, sources in named.items():
             for source in sources:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from pipeline_config.errors import GateError
+from flows.gate_page import gate_markdown
+from pipeline_config.errors import ConfigError, GateError
 from pipeline_config.fields import Gate
-from pipeline_config.gate_schema import DEFAULTS, RowGate
+from pipeline_config.gate_schema import DEFAULTS, DedupeGate, RowGate, SplitGate, TokenizeGate
+from pipeline_config.load import load_config
 from pipeline_config.schema import DATA_STAGES, STAGES, Config
 from tasks.gates.bounds import Reference, Subject
 from tasks.gates.finite import finite_manifest
@@ -57,14 +60,12 @@ def rows(**changes: Any) -> dict[str, Any]:
 
 def gate_of(stage: str, bounds: dict[str, Any]) -> Gate:
     """The gate as a configuration gives it."""
-    section = {"sources": [{"path": "x.jsonl"}]} if stage == "ingest" else {}
-    if stage == "select":
-        section = {"description": "x"}
-    if stage in ("train", "evaluate", "distill", "compress"):
-        base: dict[str, Any] = {"tokenize": {}, "train": {}}
-    else:
-        base = {}
-    values = base | {"ingest": {"sources": [{"path": "x.jsonl"}]}} | {stage: section | {"gate": bounds}}
+    sources = {"sources": [{"name": "a", "path": "a.jsonl"}, {"name": "b", "path": "b.jsonl"}]}
+    needed: dict[str, Any] = {"ingest": sources, "select": {"description": "x"}}
+    base: dict[str, Any] = {"tokenize": {}, "train": {}} if stage in ("evaluate", "distill", "compress") else {}
+    if stage == "train":
+        base = {"tokenize": {}}
+    values = base | {"ingest": sources} | {stage: needed.get(stage, {}) | {"gate": bounds}}
     found = Config.model_validate(values).section(stage)
     assert found is not None
     return found.gate
@@ -183,6 +184,27 @@ def test_a_number_that_is_not_finite_reaches_the_gate_by_name(tmp_path: Path) ->
     assert failed[0].cure == "look at the metrics of train: loss, by_split.test"
 
 
+def test_a_mistyped_rule_of_quality_fails_and_the_nearest_is_named(tmp_path: Path) -> None:
+    facts = FACTS | {"fired": {"too_short": 6, "echo": 1, "language": 0}}
+    named = {"max_removed_share_by_rule": {"too_shrot": 1}}
+    failed = judged(tmp_path, "quality", named, facts=facts).failed
+    assert [check.words() for check in failed] == [
+        "share of rows removed by too_shrot is not measured, allowed is at most 1"
+    ]
+    assert "did you mean 'too_short'" in failed[0].cure
+    assert judged(tmp_path, "quality", {"max_removed_share_by_rule": {"language": 0}}, facts=facts).passed
+
+
+def test_names_of_the_users_are_shown_and_never_read_as_markup(tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)> & $x {{y}}"
+    verdict = judged(tmp_path, bounds={"labels": {name: {"min": 1}}})
+    assert f"share of label {name}" in verdict.failed[0].words()
+    page = (tmp_path / "gates" / "docs" / "validations" / f"{verdict.digest}.html").read_text()
+    assert "<img" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert "<img" not in gate_markdown("quality", verdict)
+
+
 def test_every_stage_has_defaults_that_ordinary_rows_keep(tmp_path: Path) -> None:
     assert set(DEFAULTS) == set(DATA_STAGES)
     for stage in STAGES:
@@ -285,3 +307,56 @@ def test_a_folder_that_cannot_be_written_stops_no_run(tmp_path: Path) -> None:
 def test_plain_gates_of_a_data_stage_may_be_given_too(tmp_path: Path) -> None:
     assert judge(Subject("quality", rows(), FACTS), Gate(), tmp_path).passed
     assert not judge(Subject("quality", rows(), FACTS), RowGate(min_rows=11), tmp_path).passed
+
+
+REFUSED = [
+    ("quality", {"min_row": 3}, "quality.gate.min_row is not a key that Winnow knows; did you mean 'min_rows'?"),
+    ("quality", {"languages": {"en": {"mni": 1}}},
+     "quality.gate.languages.en.mni is not a key that Winnow knows; did you mean 'min'?"),
+    ("quality", {"max_drift": {"language": 1}},
+     "quality.gate.max_drift.language is not a key that Winnow knows; did you mean 'languages'?"),
+    ("quality", {"characters": {"p98": {"max": 1}}},
+     "quality.gate.characters.p98 is not a key that Winnow knows; did you mean 'p99'?"),
+    ("quality", {"max_leakage": 0}, "quality.gate.max_leakage is not a key that Winnow knows"),
+    ("quality", {"languages": {"en": {}}}, "a bound needs min, max or both: {min: 0.5}"),
+    ("quality", {"languages": {"en": {"min": 0.5, "max": 0.4}}}, "min 0.5 is above max 0.4"),
+    ("quality", {"on_fail": "stopp"}, "quality.gate.on_fail is 'stopp': input should be 'stop' or 'warn'"),
+    ("quality", {"max_removed_share": 1.5},
+     "quality.gate.max_removed_share is 1.5: input should be less than or equal to 1"),
+    ("quality", {"max_removed_share_by_rule": {"x": -1}},
+     "quality.gate.max_removed_share_by_rule.x is -1: input should be greater than or equal to 0"),
+    ("quality", {"max_null_share": {"lnag": 0}}, "input should be 'task', 'label', 'lang'"),
+    ("quality", {"sources": {"chta": {"min": 0.1}}},
+     "quality.gate.sources: no source is named 'chta'; did you mean 'chat'?"),
+    ("tokenize", {"labels": {"x": {"min": 1}}}, "tokens have no language, label, source or characters"),
+    ("evaluate", {"metrics": {"tuned": {"a": {"loss": {"mni": 1}}}}}, "metrics.tuned.a.loss: 'mni' is no bound"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "bounds", "words"), REFUSED, ids=[words for *_, words in REFUSED])
+def test_a_mistyped_gate_is_refused_before_anything_runs(
+    tmp_path: Path, stage: str, bounds: dict[str, Any], words: str
+) -> None:
+    values = {"ingest": {"sources": [{"name": "chat", "path": "x.jsonl"}]}, stage: {"gate": bounds}}
+    (tmp_path / "x.yaml").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        load_config(str(tmp_path / "x.yaml"))
+
+
+def test_a_gate_is_written_out_as_it_was_given(tmp_path: Path) -> None:
+    gate = gate_of("quality", {"languages": {"en": {"min": 0.5}}, "max_drift": 0.2})
+    written = gate.model_dump(mode="json")
+    assert written["languages"] == {"en": {"min": 0.5}}
+    assert set(written) == {"on_fail", "languages", "max_drift"}
+    assert gate_of("quality", written) == gate
+
+
+def test_the_manual_names_every_key_and_every_default() -> None:
+    manual = (Path(__file__).parent.parent / "docs" / "gates.md").read_text("utf-8")
+    for model in (RowGate, DedupeGate, SplitGate, TokenizeGate):
+        missing = [name for name in model.model_fields if f"`{name}`" not in manual]
+        assert not missing
+    for bounds in DEFAULTS.values():
+        for key, value in bounds.items():
+            line = next(line for line in manual.splitlines() if line.startswith(f"| `{key}`"))
+            assert f"{value:g}" in line

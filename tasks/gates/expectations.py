@@ -52,11 +52,12 @@ def _row_bounds(subject: Subject, gate: RowGate) -> list[Bound]:
     removed, added, quarantined = (subject.total(kind) for kind in ("removed", "added", "quarantined"))
     because, lost = _heaviest(subject)
     kept = rows["in"] - removed - quarantined
+    too_many = gate.max_rows is not None and rows["out"] > gate.max_rows
     bounds = [
         Bound("in + added - out - removed - quarantined",
               rows["in"] + added - rows["out"] - removed - quarantined, 0, 0, advice=_DEFECT),
-        Bound("rows left", rows["out"], _wanted(gate, stage, "min_rows"), gate.max_rows,
-              "min_rows" if gate.max_rows is None or rows["out"] <= gate.max_rows else "max_rows", because, lost),
+        Bound("rows left", rows["out"], _wanted(gate, stage, "min_rows"), gate.max_rows, "max_rows" if too_many
+              else "min_rows", "" if too_many else because, None if too_many else lost),
         Bound("share of rows removed", subject.share_in(removed), None, _wanted(gate, stage, "max_removed_share"),
               "max_removed_share", because, lost),
         Bound("share of rows quarantined", subject.share_in(quarantined), None,
@@ -90,9 +91,15 @@ def _rule_bounds(subject: Subject, gate: RowGate) -> list[Bound]:
     for words, kind, key, wanted, sample in kinds:
         for rule, most in sorted(wanted.items()):
             observed = subject.share_in(subject.rows[kind].get(rule, 0))
+            advice = f"loosen {rule}" if kind == "removed" else ""
+            rules = {**subject.facts.get("fired", {}), **subject.rows[kind]} if kind == "removed" else {}
+            if "fired" in subject.facts and kind == "removed" and rule not in rules:
+                advice = f"no rule of {subject.stage} is called so{did_you_mean(rule, rules)}"
+                bounds.append(Bound(f"share of rows {words} {rule}", None, None, most, f"{key}.{rule}", advice))
+                continue
             bounds.append(
-                Bound(f"share of rows {words} {rule}", observed, None, most, f"{key}.{rule}",
-                      f"loosen {rule}" if kind == "removed" else "", Sample(sample.which, rule))
+                Bound(f"share of rows {words} {rule}", observed, None, most, f"{key}.{rule}", advice,
+                      Sample(sample.which, rule))
             )  # fmt: skip
     return bounds
 

@@ -24,7 +24,7 @@ from tasks.kernels.digests import json_digest, write_memo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LOG = logging.getLogger("winnow")
+_HARMLESS = str.maketrans({"<": "‹", ">": "›", "&": "＆", '"': "″", "'": "′", "$": "＄", "{": "｛", "}": "｝"})
 
 
 def judge(subject: Subject, gate: Gate, data_dir: Path) -> Verdict:
@@ -98,12 +98,17 @@ def _judged(stage: str, checks: Sequence[Check], digest: str, path: Path) -> lis
 
 
 def columns(checks: Sequence[Check]) -> list[str]:
-    """A column for each check, called what it expects; names stay apart if two checks have the same words."""
+    """A column for each check, called what it expects; names stay apart if two checks have the same words.
+
+    The names of labels and rules in them are the user's, and Great Expectations writes a column's name into its pages
+    as it is, so signs that HTML or its templates would read are replaced by their likes.
+    """
     seen: dict[str, int] = {}
     found = []
     for check in checks:
-        n = seen[check.expectation] = seen.get(check.expectation, 0) + 1
-        found.append(check.expectation if n == 1 else f"{check.expectation} ({n})")
+        name = check.expectation.translate(_HARMLESS)
+        n = seen[name] = seen.get(name, 0) + 1
+        found.append(name if n == 1 else f"{name} ({n})")
     return found
 
 
