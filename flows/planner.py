@@ -105,7 +105,7 @@ def preflight(config: Config, data_dir: Path) -> None:
 def make_plan(work: Workspace, selection: Selection) -> list[Verdict]:
     """Every stage's verdict, in order; stages outside the selection are skipped."""
     verdicts: list[Verdict] = []
-    blocked = False
+    blocked = ""
     for name in STAGES:
         if STAGES.index(name) > selection.last:
             verdicts.append(Verdict(name, "skipped", selection.below))
@@ -114,7 +114,7 @@ def make_plan(work: Workspace, selection: Selection) -> list[Verdict]:
         verdicts.append(verdict)
         if verdict.artifact is not None:
             work.upstream[name] = verdict.artifact
-        blocked = blocked or verdict.verdict == "run"
+        blocked = blocked or (name if verdict.verdict == "run" else "")
     work.store.digests.save()
     return verdicts
 

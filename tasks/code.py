@@ -159,8 +159,7 @@ class CodeDigests:
         known = self._load()
         name = ":".join(entry)
         if name not in known:
-            self._sources = self._sources or Sources(ROOT)
-            known[name] = self._sources.code(entry)
+            known[name] = self._read().code(entry)
             self._save(known)
         return known[name]
 
@@ -174,11 +173,18 @@ class CodeDigests:
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 self._known = {}
             if not self._known:
-                self._sources = Sources(ROOT)
+                self._read()
         return self._known
 
+    def _read(self) -> Sources:
+        """The sources, read once; what they give is remembered only if no file changed meanwhile."""
+        if self._sources is None:
+            self._sources = Sources(ROOT)
+            self._stamp = self._stamp if self._stamp == _source_stamp() else ""
+        return self._sources
+
     def _save(self, known: Mapping[str, Code]) -> None:
-        if self._stamp and self._stamp == _source_stamp():
+        if self._stamp:
             code = {name: {"digest": each.digest, "modules": dict(each.modules)} for name, each in known.items()}
             write_memo(self._path, {"stamp": self._stamp, "code": code})
 

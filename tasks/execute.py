@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_config.errors import StageError
 from pipeline_config.schema import DATA_STAGES, Config
-from tasks.artifact import Artifact, Store, locked, read_manifest
+from tasks.artifact import Artifact, Store, locked
 from tasks.code import CodeDigests
 from tasks.kernels.checkpoints import clear_checkpoints
 from tasks.key import key_of, key_parts, parents, row_artifact
-from tasks.scores import scores_of
+from tasks.reasons import why_cached, why_depends, why_run, why_skipped
+from tasks.scores import are_known, scores_of
 
 if TYPE_CHECKING:
     from tasks.gates.verdict import Verdict as GateVerdict
@@ -30,7 +31,13 @@ LOG = logging.getLogger("winnow")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What would happen to a stage: run, cached, depends or skipped, why, and under which key."""
+    """What would happen to a stage: run, cached, depends or skipped, why, and under which key.
+
+    Attributes:
+        parts: what the key is made of.
+        modules: module → digest of the stage's code in it.
+        inputs: the artifacts that the stage reads.
+    """
 
     name: str
     verdict: str
@@ -38,6 +45,7 @@ class Verdict:
     key: str | None = None
     artifact: Artifact | None = None
     parts: Mapping[str, Any] = field(default_factory=dict)
+    modules: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[Artifact, ...] = ()
 
 
@@ -64,29 +72,31 @@ class Workspace:
         return CodeDigests(self.data_dir)
 
 
-def examine(stage: "Stage", work: Workspace, blocked: bool = False) -> Verdict:
+def examine(stage: "Stage", work: Workspace, blocked: str = "") -> Verdict:
     """What would happen to a stage now.
 
     Args:
-        blocked: a stage above has to run first.
+        blocked: the first stage above that has to run before; empty: none.
     """
-    section = work.config.section(stage.name)
+    name, section = stage.name, work.config.section(stage.name)
     if section is None:
-        return Verdict(stage.name, "skipped", "no section in the configuration")
-    if blocked:
-        return Verdict(stage.name, "depends", "a stage above runs first")
+        return Verdict(name, "skipped", why_skipped(name, work))
     references = stage.references(section, work.config, work.data_dir) if stage.references else {}
-    inputs = parents(stage.name, work.upstream)
-    code = work.codes.of((stage.run.__module__, stage.run.__name__))
-    parts = key_parts(stage.name, code, stage.libraries, references, work.config, inputs)
+    inputs = tuple(parents(name, work.upstream))
+    code = work.codes.code((stage.run.__module__, stage.run.__name__))
+    parts = key_parts(name, code.digest, stage.libraries, references, work.config, list(inputs))
+    if blocked:
+        return Verdict(name, "depends", why_depends(name, blocked, parts, work))
     key = key_of(parts)
-    artifact = None
-    if stage.name not in work.force:
-        artifact = work.store.find(stage.name, key, LOG.warning)
-    if artifact is not None:
-        return Verdict(stage.name, "cached", "same inputs, configuration and code", key, artifact, parts, tuple(inputs))
-    reason = "forced" if stage.name in work.force else _what_changed(stage.name, parts, work)
-    return Verdict(stage.name, "run", reason, key, None, parts, tuple(inputs))
+    found = None if name in work.force else work.store.find(name, key, LOG.warning)
+    if found is not None:
+        return Verdict(name, "cached", why_cached(name, found, work), key, found, parts, code.modules, inputs)
+    verdict = Verdict(
+        name, "run", why_run(name, parts, code.modules, inputs, work), key, None, parts, code.modules, inputs
+    )
+    if are_known(stage, verdict, work):
+        return replace(verdict, reason=f"{verdict.reason}; its scores are known")
+    return verdict
 
 
 def produce(stage: "Stage", verdict: Verdict, work: Workspace) -> Artifact:
@@ -161,6 +171,7 @@ def _fill(stage: "Stage", verdict: Verdict, work: Workspace, out: Path, folder: 
         "peak_rss_mb": _peak_memory_mb(),
         "config": verdict.parts["config"],
         "code": verdict.parts["code"],
+        "modules": dict(verdict.modules),
         "parents": [{"stage": a.stage, "key": a.key, "digest": a.digest} for a in verdict.inputs],
         "versions": verdict.parts["versions"],
         "references": verdict.parts["references"],
@@ -168,49 +179,6 @@ def _fill(stage: "Stage", verdict: Verdict, work: Workspace, out: Path, folder: 
         "facts": facts,
         "metrics": metrics,
     }
-
-
-def _what_changed(stage: str, parts: Mapping[str, Any], work: Workspace) -> str:
-    """What differs from the artifact that the run before used, in words."""
-    old_key = work.previous.get(stage)
-    if old_key is None:
-        return "not run before"
-    try:
-        old = read_manifest(work.store.folder(stage, old_key))
-    except (OSError, ValueError):
-        return "its last artifact is gone"
-    if old.get("key") == key_of(dict(parts)):
-        return "its artifact is damaged"
-    words = _differences(old["config"], parts["config"])
-    words += [f"{what} changed" for what in _changed_names(old["references"], parts["references"])]
-    words += _differences(old["versions"], parts["versions"])
-    if old["code"] != parts["code"]:
-        words.append("its code changed")
-    if old["format"] != parts["format"]:
-        words.append("the artifact format changed")
-    if stage != "report" and [p["digest"] for p in old["parents"]] != list(parts["inputs"]):
-        words.append("its input changed")
-    return ", ".join(words) or "its input changed"
-
-
-def _changed_names(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    return [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-
-
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """`a.b 0.7 -> 0.8` for every leaf that differs."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found: list[str] = []
-        for name in sorted({*old, *new}):
-            found += _differences(old.get(name), new.get(name), f"{path}.{name}" if path else str(name))
-        return found
-    if isinstance(old, list) and isinstance(new, list):
-        if len(old) != len(new):
-            return [f"{path} {len(old)} entries -> {len(new)} entries"]
-        return [
-            word for i, pair in enumerate(zip(old, new, strict=True)) for word in _differences(*pair, f"{path}.{i}")
-        ]
-    return [] if old == new else [f"{path} {old} -> {new}"]
 
 
 def _reset_peak_memory() -> None:

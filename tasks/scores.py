@@ -43,6 +43,13 @@ def score_parts(stage: "Stage", verdict: "Verdict", work: "Workspace") -> dict[s
     return parts | {"reads": list(stage.reads)}
 
 
+def are_known(stage: "Stage", verdict: "Verdict", work: "Workspace") -> bool:
+    """Whether the scores of a stage's whole input are there, so that it only decides anew."""
+    if stage.score is None:
+        return False
+    return work.store.folder(f"{stage.name}/scores", key_of(score_parts(stage, verdict, work))).exists()
+
+
 def scores_of(stage: "Stage", verdict: "Verdict", work: "Workspace", given: "StageInput[Any]") -> "pl.DataFrame":
     """The scores of the rows given, in their order: known ones read, the others computed and published."""
     import polars as pl

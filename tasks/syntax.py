@@ -8,6 +8,7 @@ taken out. What a definition uses is told by `names.py`.
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 PACKAGES = ("tasks", "pipeline_config")
 Definition = tuple[str, str]  # module, top-level name
@@ -50,6 +51,7 @@ class Module:
         return self.effects if name == EFFECTS else self.definitions[name]
 
 
+@cache
 def parse(name: str, text: bytes, is_package: bool) -> Module:
     """Read a module's source."""
     tree = ast.parse(text)

@@ -93,7 +93,7 @@ def test_a_threshold_decides_again_and_scores_once_and_says_why(tmp_path: Path) 
     second = run(tmp_path, config(tmp_path, toxicity={"english": {"threshold": 0.1}}), keys(first))
     assert states(second) == {"ingest": "cached", "toxicity": "run", "quality": "run"}
     assert "english.threshold 0.9 -> 0.1" in second["toxicity"].reason
-    assert second["quality"].reason == "its input changed"
+    assert second["quality"].reason == "its input from toxicity changed: 3 -> 2 rows"
     assert len(SCORED) == 1
 
 
