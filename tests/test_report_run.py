@@ -133,8 +133,9 @@ def test_data_docs_are_linked_where_they_are(tmp_path: Path) -> None:
     ("name", "typed"), [("demo", "winnow run demo --set a=1"), ("/home/me/my own.yaml", "'./my own.yaml' --set a=1")]
 )
 def test_the_command_is_told_without_folders(tmp_path: Path, name: str, typed: str) -> None:
-    page = _filled(tmp_path, [], config_name=name, overrides=["a=1"])
-    assert typed in Page(page).words
+    selection = {"from_stage": None, "until": "split", "only": None, "force": ["clean"], "verify": True}
+    page = _filled(tmp_path, [], config_name=name, overrides=["a=1"], selection=selection)
+    assert f"{typed} --until split --force clean" in Page(page).words
     assert "/home" not in page
 
 

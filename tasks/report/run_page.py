@@ -76,8 +76,8 @@ def _run(record: Mapping[str, Any], data_dir: Path, up: str) -> dict[str, Any]:
         "stages": [_line(entry) for entry in stages],
         "counted": _counted([str(entry.get("state")) for entry in stages]),
         "seconds": duration(sum(entry.get("seconds") or 0.0 for entry in stages)),
-        "command": _command(str(record.get("config_name") or ""), record.get("overrides", []), home),
-        "resume": shown(str(error.get("resume", "")).replace(home, "data"), 400),
+        "command": _command(record, home),
+        "resume": shown(str(error.get("resume", "")).partition(" --data-dir")[0], 400),
         "sources": [
             (shown(source.get("name"), 60), str(source.get("sha256", ""))[:12]) for source in record.get("sources", [])
         ],
@@ -110,13 +110,18 @@ def _counted(states: Sequence[str]) -> str:
     return ", ".join(f"{n} {said}" for n, said in counts)
 
 
-def _command(name: str, overrides: Sequence[str], home: str) -> str:
+def _command(record: Mapping[str, Any], home: str) -> str:
     """What was typed, without folders; empty where the record does not say."""
+    name = str(record.get("config_name") or "")
     if not name:
         return ""
     words = ["winnow", "run", f"./{Path(name).name}" if is_path(name) or "/" in name else name]
-    for each in overrides:
+    for each in record.get("overrides", []):
         words += ["--set", shown(each.replace(home, "data"), 200)]
+    for option, value in (record.get("selection") or {}).items():
+        stages = value if isinstance(value, list | tuple) else [value] if isinstance(value, str) else []
+        for stage in stages:
+            words += [f"--{option.removesuffix('_stage')}", shown(stage, 40)]
     return shlex.join(words)
 
 
