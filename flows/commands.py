@@ -13,7 +13,7 @@ from pipeline_config.errors import ConfigError
 from pipeline_config.load import load_config
 from pipeline_config.schema import Config
 from tasks.key import data_folder
-from tasks.runs import new_run_id, read_run, run_ids
+from tasks.runs import new_run_id, read_run, resume_command, run_ids
 
 
 def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selection: Selection, *, as_json: bool) -> int:
@@ -35,12 +35,12 @@ def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selectio
 
 def resume_run(run_id: str | None, overrides: list[str], data_dir: str | None, *, as_json: bool) -> int:
     """Go on with a run under the configuration in its record; give the exit code."""
-    from flows.resume import changed_since, recorded_config, remaining_selection, unfinished_run
+    from flows.resume import changed_since, recorded_config, remaining_selection, run_command, unfinished_run
 
     folder = data_folder(data_dir)
     origin = unfinished_run(folder, run_id)
     if origin.status == "done":
-        again = _command(origin.config_name or "CONFIG", origin.overrides, data_dir)
+        again = run_command(origin, folder)
         print(f"run {origin.run_id} is done, nothing is left to go on with; to run again: {again}", file=sys.stderr)
         if as_json:
             print(json.dumps(origin.to_dict(), ensure_ascii=False))
@@ -50,7 +50,7 @@ def resume_run(run_id: str | None, overrides: list[str], data_dir: str | None, *
     if changed := changed_since(origin):
         print(f"note: {changed}; this run keeps what the record says", file=sys.stderr)
     parameters = {"config": origin.config_name or "demo", "overrides": overrides, "resume": origin.run_id}
-    command = _command(origin.config_name or "CONFIG", origin.overrides, data_dir)
+    command = run_command(origin, folder)
     return _start(config, folder, remaining_selection(origin), command, parameters, as_json=as_json)
 
 
@@ -131,8 +131,6 @@ def print_config(name: str, overrides: list[str], *, schema: bool) -> None:
 
 
 def _print_way_on(run_id: str, folder: Path) -> None:
-    from flows.resume import resume_command
-
     if run_id in run_ids(folder):
         print(f"  finished stages are kept; to go on: {resume_command(run_id, folder)}", file=sys.stderr)
 

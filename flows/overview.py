@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.resume import resume_command
 from pipeline_config.errors import ConfigError
 from tasks.artifact import Store, read_manifest
 from tasks.presence import is_running
-from tasks.runs import RunRecord, read_run, run_ids
+from tasks.runs import RunRecord, read_run, resume_command, run_ids
 
-FOLDERS = ("artifacts", "models", "work", "gates", "runs")
+FOLDERS = ("artifacts", "models", "work", "gates", "reports", "runs")
 
 
 def overview(data_dir: Path) -> dict[str, Any]:

@@ -72,9 +72,11 @@ def remaining_selection(record: RunRecord) -> Selection:
     return Selection(**bounds, force=tuple(forced))
 
 
-def resume_command(run_id: str, data_dir: Path) -> str:
-    """What to type to go on with a run; `--data-dir` where the folder is not the one taken by default."""
-    words = ["winnow", "resume", run_id]
+def run_command(record: RunRecord, data_dir: Path) -> str:
+    """What to type to run a run's file and overrides anew."""
+    words = ["winnow", "run", record.config_name or "CONFIG"]
+    for text in record.overrides:
+        words += ["--set", text]
     return shlex.join(words if data_folder(None) == data_dir else [*words, "--data-dir", str(data_dir)])
 
 

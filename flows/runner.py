@@ -11,7 +11,7 @@ from flows.dashboard import draw_run, draw_stage
 from flows.flow_run import stopped_by_signal
 from flows.gate_page import settle
 from flows.planner import Selection, load_stage, preflight, workspace
-from flows.resume import recorded_config, remaining_selection, resume_command, unfinished_run, written_digest
+from flows.resume import recorded_config, remaining_selection, run_command, unfinished_run, written_digest
 from flows.run_report import report_path, write_report
 from pipeline_config.errors import ConfigError, WinnowError
 from pipeline_config.load import full_name, load_config
@@ -19,7 +19,7 @@ from pipeline_config.schema import STAGES, Config
 from tasks.execute import LOG, Workspace, examine, judge_gate, produce
 from tasks.key import data_folder
 from tasks.presence import Presence, noting
-from tasks.runs import RunRecord, StageRecord, new_run_id, settle_dead_runs, source_records
+from tasks.runs import RunRecord, StageRecord, new_run_id, resume_command, settle_dead_runs, source_records
 from tasks.stage import Stage, run_as_task
 
 
@@ -149,7 +149,7 @@ class Runner:
                 raise ConfigError(
                     f"{stage.name} is not cached ({verdict.reason})",
                     place="--from/--only",
-                    cure=f"run once with --until {stage.name}",
+                    cure=f"type: {run_command(self.record, self.work.data_dir)} --until {stage.name}",
                 )
             LOG.info("%s: %s", stage.name, verdict.reason)
             artifact = produce(stage, verdict, self.work)

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from pipeline_config.errors import ConfigError
 from tasks.kernels.digests import json_digest
 from tasks.kernels.durable import write_whole
+from tasks.key import data_folder
 from tasks.presence import is_running
 
 _DIED = "its process died (killed, out of memory, or the machine stopped)"
@@ -132,9 +134,15 @@ def settle_dead_runs(data_dir: Path) -> None:
         with contextlib.suppress(ConfigError):  # a record that can't be read is left as it is
             record = read_run(data_dir, run_id)  # only now: it may have come to its end before the look at its lock
             if record.status == "running":
-                _mark_dead(record)
+                _mark_dead(record, data_dir)
                 record.save(data_dir)
             lock.unlink(missing_ok=True)
+
+
+def resume_command(run_id: str, data_dir: Path) -> str:
+    """What to type to go on with a run; `--data-dir` where the folder is not the one taken by default."""
+    words = ["winnow", "resume", run_id]
+    return shlex.join(words if data_folder(None) == data_dir else [*words, "--data-dir", str(data_dir)])
 
 
 def run_ids(data_dir: Path) -> list[str]:
@@ -150,14 +158,15 @@ def source_records(config: Any, digests: dict[str, str]) -> list[dict[str, Any]]
     ]
 
 
-def _mark_dead(record: RunRecord) -> None:
+def _mark_dead(record: RunRecord, data_dir: Path) -> None:
     place = ""
     for stage in record.stages:
         if stage.state == "pending" and stage.reason == "running":
             stage.state, stage.reason, place = "failed", _DIED, stage.name
     record.status = "failed"
-    cure = f"type: winnow resume {record.run_id}"
-    record.error = {"type": "StageError", "message": _DIED, "place": place, "cure": cure}
+    command = resume_command(record.run_id, data_dir)
+    error = {"type": "StageError", "message": _DIED, "place": place, "cure": f"type: {command}"}
+    record.error = error | {"resume": command}
 
 
 def _after(run_id: str) -> str:

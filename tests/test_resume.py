@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from flows.resume import changed_since, recorded_config, resume_command, unfinished_run
+from flows.resume import changed_since, recorded_config, unfinished_run
 from pipeline_config.errors import ConfigError
 from pipeline_config.load import load_config, recipe_names
 from tasks.presence import Presence, is_running
-from tasks.runs import RunRecord, new_run_id, read_run
+from tasks.runs import RunRecord, new_run_id, read_run, resume_command
 from tests.command import Workplace
 from tests.plain_run import run_stages, states, write_config, write_source
 

@@ -105,9 +105,10 @@ def test_a_folder_without_runs_is_no_error(tmp_path: Path) -> None:
 def test_a_stage_or_report_that_is_not_there_is_named_by_what_was_typed(place: Workplace) -> None:
     assert "did you mean 'clean'" in place.winnow("export", "--stage", "clena", "--out", "x.jsonl").stderr
     assert "did you mean 'split'" in place.winnow("run", "tiny", "--until", "spilt").stderr
-    missing = place.winnow("report")
+    missing = place.winnow("preview")
     assert missing.returncode == 2
     assert missing.stderr.startswith("error: RUN: run ")
+    assert "has no tokenize" in missing.stderr
 
 
 @pytest.mark.parametrize(("n", "words"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2_345_678_901, "2.3 GB")])
