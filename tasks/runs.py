@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline_config.errors import ConfigError
+from pipeline_config.errors import ArtifactError, ConfigError
 from tasks.kernels.digests import json_digest
 from tasks.kernels.durable import write_whole
 from tasks.key import data_folder
@@ -76,9 +76,20 @@ class RunRecord:
         return asdict(self)
 
     def save(self, data_dir: Path) -> Path:
-        """Replace the file in one step."""
+        """Replace the file in one step.
+
+        Raises:
+            ArtifactError: it can't be written (disk full).
+        """
         path = data_dir / "runs" / f"{self.run_id}.json"
-        write_whole(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=1))
+        try:
+            write_whole(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=1))
+        except OSError as error:
+            raise ArtifactError(
+                f"the run record can't be written: {error.strerror or error}",
+                place=str(path),
+                cure=f"free some space, then type: winnow resume {self.run_id}",
+            ) from error
         return path
 
 
