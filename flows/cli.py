@@ -243,6 +243,24 @@ def show_config(
 
 
 @app.command()
+def serve(
+    config: Config = None,
+    cron: Annotated[str | None, typer.Option("--cron", metavar="'M H D M W'", help="when, as in '0 2 * * *'")] = None,
+    interval: Annotated[float | None, typer.Option("--interval", metavar="SECONDS", help="how often")] = None,
+    timezone: Annotated[str | None, typer.Option("--timezone", metavar="ZONE", help="of --cron; default UTC")] = None,
+    sets: Sets = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="of the dashboard it starts")] = 4200,
+    data_dir: DataDir = None,
+) -> None:
+    """Run the pipeline by a schedule, one run at a time, until Ctrl-C."""
+    from flows.serve import serve_schedule
+
+    name, overrides = _config_name(config, sets), list(sets or ())
+    code = serve_schedule(name, overrides, data_dir, cron=cron, interval=interval, timezone=timezone, port=port)
+    raise typer.Exit(code)
+
+
+@app.command()
 def dashboard(
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 4200,
     data_dir: DataDir = None,

@@ -10,7 +10,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from flows.notify import tell
 from flows.server import prefect_home
 
 _GONE = "its process is gone: killed, out of memory, or the machine stopped"
@@ -56,6 +58,7 @@ def _mark(client: object, path: Path) -> bool:
 
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.objects import State
     from prefect.client.schemas.sorting import TaskRunSort
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Crashed
@@ -64,14 +67,16 @@ def _mark(client: object, path: Path) -> bool:
     marked = False
     with suppress(ObjectNotFound, ValueError):  # another server's run, or no note of ours
         flow_run_id = UUID(path.name)
-        state = client.read_flow_run(flow_run_id).state
-        if state is not None and not state.is_final():
+        flow_run = client.read_flow_run(flow_run_id)
+        if flow_run.state is not None and not flow_run.state.is_final():
             of_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
             # the synchronous client sends null for a sort and a limit that are not given, which the server refuses
             for task in client.read_task_runs(flow_run_filter=of_run, sort=TaskRunSort.ID_DESC, limit=200):
                 if task.state is not None and not task.state.is_final():
                     client.set_task_run_state(task.id, Crashed(message=_GONE), force=True)
-            client.set_flow_run_state(flow_run_id, Crashed(message=_GONE), force=True)
+            crashed: State[Any] = Crashed(message=_GONE)
+            client.set_flow_run_state(flow_run_id, crashed, force=True)
+            tell(None, flow_run, crashed)
             marked = True
     path.unlink(missing_ok=True)
     return marked

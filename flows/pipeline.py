@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.flow_run import as_flow_run, introduce, state_of
+from flows.notify import tell
 from flows.runner import Runner, quiet_loggers
 from tasks.augment.task import augment
 from tasks.balance.task import balance
@@ -35,7 +36,16 @@ PIPELINE = (
 )  # fmt: skip
 
 
-@flow(name="winnow", flow_run_name="{config}", validate_parameters=True, persist_result=False, log_prints=False)
+@flow(
+    name="winnow",
+    flow_run_name="{config}",
+    validate_parameters=True,
+    persist_result=False,
+    log_prints=False,
+    on_completion=[tell],
+    on_failure=[tell],
+    on_crashed=[tell],
+)
 def pipeline(
     config: str = "demo",
     overrides: list[str] | None = None,

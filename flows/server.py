@@ -119,13 +119,18 @@ def prefect_api() -> Server:
         ConfigError: Prefect's folder can't be written.
     """
     prefect_defaults()
-    set_by_user = _url_of_settings()
-    if set_by_user is not None:
-        return Server(set_by_user)
-    check_home()
-    server = _open_dashboard() or start_server()
+    server = find_server()
+    if server is None:
+        check_home()
+        server = start_server()
     use_here(server)
     return server
+
+
+def find_server() -> Server | None:
+    """The server that is set, else that of an open dashboard or schedule on this database."""
+    url = _url_of_settings()
+    return Server(url) if url is not None else _open_dashboard()
 
 
 def use_here(server: Server) -> None:

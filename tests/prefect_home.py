@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -39,12 +40,18 @@ def small_config(folder: Path) -> Path:
     return path
 
 
-def start_run(place: Workplace, mode: str, marker: Path, config: Path) -> "subprocess.Popen[str]":
+def start_run(place: Workplace, mode: str, marker: Path, config: Path, **variables: str) -> "subprocess.Popen[str]":
     """A run whose ingest waits for ever (`wait`) or raises an error that quotes a row (`raise`)."""
     words = [sys.executable, "-c", _PROGRAM, mode, str(marker), "run", str(config), "--data-dir", str(place.data)]
-    return subprocess.Popen(
-        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=place.environment()
-    )
+    environment = place.environment(**variables)
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def query(home: Path, statement: str) -> list[tuple[Any, ...]]:

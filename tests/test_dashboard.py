@@ -1,7 +1,6 @@
 """`winnow dashboard`, looked at in a real browser: the run, its cached tasks, its artifacts."""
 
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -11,14 +10,9 @@ import pytest
 
 from tests.browser import browser
 from tests.command import Workplace
+from tests.prefect_home import free_port
 
 pytestmark = [pytest.mark.model, pytest.mark.server, pytest.mark.browser]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until_served(url: str, process: "subprocess.Popen[str]") -> None:

@@ -1,11 +1,12 @@
 """The time of a training run and its bar; imported by the trainer, when it runs."""
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from transformers import TrainerCallback
+
+from tasks.kernels.progress import Bar
 
 
 class TrainingClock(TrainerCallback):  # type: ignore[misc]
@@ -23,32 +24,22 @@ class TrainingClock(TrainerCallback):  # type: ignore[misc]
         return (steps[-1]["tokens"] - (before[-1] if before else 0)) / max(self._seconds, 1e-9)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        from tqdm import tqdm
-
         self._from = state.global_step
-        quiet_here = not sys.stderr.isatty()
-        self._bar = tqdm(
-            total=state.max_steps,
-            initial=self._from,
-            desc=self._label,
-            file=sys.stderr,
-            disable=quiet_here,
-            leave=False,
-        )
+        self._bar = Bar(self._label, state.max_steps, self._from)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._started = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         self._seconds += time.perf_counter() - self._started
-        self._bar.update(1)
+        self._bar.advance()
         if state.global_step >= state.max_steps and not args.load_best_model_at_end:
             control.should_save = False
         return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
-            self._bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+            self._bar.note(f"loss {logs['loss']:.3f}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar.close()
