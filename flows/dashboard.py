@@ -1,31 +1,87 @@
-"""What a run leaves in Prefect's dashboard: a table for each stage that ran, and one lineage for the run.
+"""What a run leaves in Prefect's dashboard: progress, a table and a page for each stage that ran, one lineage a run.
 
-Counts and rules only; the text of a row never goes into Prefect's database.
+Counts, rules and ids only; the text of a row never goes into Prefect's database.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 from tasks.artifact import Artifact
+from tasks.gates.docs import data_docs_index
 from tasks.runs import RunRecord
+
+_EXAMPLES = 3  # row ids of each rule
+_LEDGERS = {"removed": "rule", "changed": "rule", "quarantined": "reason"}
+
+
+class ProgressShown:
+    """A watcher of loops (`tasks.kernels.progress`) that draws each as a progress artifact of the running task."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._drawn: dict[str, Any] = {}
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Create the artifact of a loop, or move it."""
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+        percent = round(100 * done / total, 1)
+        if label in self._drawn:
+            update_progress_artifact(self._drawn[label], progress=percent)
+            return
+        key = re.sub(r"[^a-z0-9]+", "-", f"winnow-{self._stage}-progress-{label.lower()}").strip("-")
+        self._drawn[label] = create_progress_artifact(progress=percent, key=key, description=label)
 
 
 def draw_stage(artifact: Artifact, reason: str) -> None:
-    """A Markdown artifact for the stage whose task is running."""
+    """A table and a page for the stage whose task is running."""
+    from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+    name, manifest = artifact.stage, artifact.manifest
+    create_table_artifact(
+        table=stage_table(manifest, example_ids(artifact.path)),
+        key=f"winnow-{name}-rows",
+        description=f"rows in and out of {name}, by rule, with ids of examples",
+    )
+    create_markdown_artifact(markdown=stage_markdown(manifest, reason), key=f"winnow-{name}", description=name)
+
+
+def draw_run(record: RunRecord, upstream: dict[str, Artifact], report: Path | None, data_dir: Path) -> None:
+    """A page for the run: the lineage as a Mermaid graph, states, and where report and Data Docs are."""
     from prefect.artifacts import create_markdown_artifact
 
     create_markdown_artifact(
-        markdown=stage_markdown(artifact.manifest, reason), key=f"winnow-{artifact.stage}", description=artifact.stage
+        markdown=run_markdown(record, upstream, report, data_docs_index(data_dir)),
+        key="winnow-run",
+        description=f"run {record.run_id}",
     )
 
 
-def draw_run(record: RunRecord, upstream: dict[str, Artifact], report: Path | None) -> None:
-    """A Markdown artifact for the run: the lineage as a Mermaid graph, states, and where the report is."""
-    from prefect.artifacts import create_markdown_artifact
+def stage_table(manifest: dict[str, Any], examples: dict[tuple[str, str], list[str]]) -> list[dict[str, Any]]:
+    """One line for the rows in and out, and for each rule what it did to how many rows, and to which for example."""
+    rows = manifest["rows"]
+    table: list[dict[str, Any]] = [{"what": "in", "rule": "", "rows": rows["in"], "examples": ""}]
+    for kind in ("removed", "changed", "added", "quarantined"):
+        for rule, count in sorted(rows[kind].items(), key=lambda each: (-each[1], each[0])):
+            ids = ", ".join(examples.get((kind, rule), []))
+            table.append({"what": kind, "rule": rule, "rows": count, "examples": ids})
+    return [*table, {"what": "out", "rule": "", "rows": rows["out"], "examples": ""}]
 
-    create_markdown_artifact(
-        markdown=run_markdown(record, upstream, report), key="winnow-run", description=f"run {record.run_id}"
-    )
+
+def example_ids(folder: Path) -> dict[tuple[str, str], list[str]]:
+    """(ledger, rule) → the first few row ids, of an artifact's ledgers; nothing but ids is read."""
+    import polars as pl
+
+    found: dict[tuple[str, str], list[str]] = {}
+    for kind, column in _LEDGERS.items():
+        path = folder / ("quarantine.parquet" if kind == "quarantined" else f"{kind}.parquet")
+        if not path.exists():
+            continue
+        ledger = pl.scan_parquet(path, glob=False).select("row_id", pl.col(column).alias("rule"))
+        heads = ledger.group_by("rule", maintain_order=True).agg(pl.col("row_id").drop_nulls().head(_EXAMPLES))
+        found |= {(kind, rule): ids for rule, ids in heads.collect().iter_rows()}
+    return found
 
 
 def stage_markdown(manifest: dict[str, Any], reason: str) -> str:
@@ -42,8 +98,15 @@ def stage_markdown(manifest: dict[str, Any], reason: str) -> str:
     return "\n".join(lines)
 
 
-def run_markdown(record: RunRecord, upstream: dict[str, Artifact], report: Path | None) -> str:
-    """The lineage of a run: an arrow from each artifact to the ones made from it."""
+def run_markdown(
+    record: RunRecord, upstream: dict[str, Artifact], report: Path | None, docs: Path | None = None
+) -> str:
+    """The lineage of a run: an arrow from each artifact to the ones made from it.
+
+    Args:
+        report: the run's page, if it is written.
+        docs: the front page of the Data Docs, if a gate was judged.
+    """
     lines = [f"# run {record.run_id}", "", "```mermaid", "flowchart TD"]
     for name, artifact in upstream.items():
         rows = artifact.manifest["rows"]
@@ -57,6 +120,14 @@ def run_markdown(record: RunRecord, upstream: dict[str, Artifact], report: Path 
     for stage in record.stages:
         seconds = "" if stage.seconds is None else f"{stage.seconds:.1f}"
         lines.append(f"| {stage.name} | {stage.state} | {seconds} | {stage.reason.replace('|', '/')} |")
-    if report is not None:
-        lines += ["", f"Report: `{report}`"]
+    for name, page in (("Report", report), ("Data Docs of the gates", docs)):
+        if page is not None:  # a browser may refuse to open a file from here, so the path stands there too
+            lines += ["", f"{name}: [{page.name}]({page.absolute().as_uri()}) (`{page.absolute()}`)"]
     return "\n".join(lines)
+
+
+def outcome(manifest: dict[str, Any]) -> str:
+    """One line for the log of a stage that ran."""
+    rows = manifest["rows"]
+    counts = f"{rows['out']:,} of {rows['in']:,} rows, " if rows["in"] or rows["out"] else ""
+    return f"{manifest['stage']}: {counts}{manifest['seconds']:.1f} s, {manifest['peak_rss_mb']:,.0f} MB"

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
-from flows.dashboard import draw_run, draw_stage
+from flows.dashboard import ProgressShown, draw_run, draw_stage, outcome
 from flows.flow_run import stopped_by_signal
 from flows.gate_page import settle
 from flows.planner import Selection, load_stage, preflight, workspace
@@ -17,6 +17,7 @@ from pipeline_config.errors import ConfigError, WinnowError
 from pipeline_config.load import full_name, load_config
 from pipeline_config.schema import STAGES, Config
 from tasks.execute import LOG, Workspace, examine, judge_gate, produce
+from tasks.kernels.progress import watched
 from tasks.key import data_folder
 from tasks.presence import Presence, noting
 from tasks.runs import RunRecord, StageRecord, new_run_id, resume_command, settle_dead_runs, source_records
@@ -152,7 +153,9 @@ class Runner:
                     cure=f"type: {run_command(self.record, self.work.data_dir)} --until {stage.name}",
                 )
             LOG.info("%s: %s", stage.name, verdict.reason)
-            artifact = produce(stage, verdict, self.work)
+            with watched(ProgressShown(stage.name)):
+                artifact = produce(stage, verdict, self.work)
+            LOG.info("%s", outcome(artifact.manifest))
         self.work.upstream[stage.name] = artifact
         for name, value in artifact.manifest["metrics"].items():
             self.record.metrics[f"{stage.name}.{name}"] = value
@@ -169,7 +172,7 @@ class Runner:
     def close(self) -> None:
         """Leave the lineage in the dashboard."""
         report = report_path(self.record.run_id, self.work.data_dir) if "report" in self.work.upstream else None
-        draw_run(self.record, self.work.upstream, report)
+        draw_run(self.record, self.work.upstream, report, self.work.data_dir)
 
     def _save(self) -> None:
         self.record.seconds = round(time.perf_counter() - self.started, 3)

@@ -17,8 +17,14 @@ _PROGRAM = """
 import dataclasses, pathlib, signal, sys
 import tasks.ingest.task as module
 mode, marker = sys.argv[1:3]
+real = module.ingest.run
 def ingest(given):
     pathlib.Path(marker).touch()
+    if mode == "track":
+        import tasks.kernels.progress as progress
+        progress._SHORT = progress._BETWEEN = 0
+        list(progress.track(range(4), "a long loop", 4))
+        return real(given)
     if mode == "raise":
         raise RuntimeError("the row says SECRET-ROW-TEXT")
     while True:
@@ -41,7 +47,7 @@ def small_config(folder: Path) -> Path:
 
 
 def start_run(place: Workplace, mode: str, marker: Path, config: Path, **variables: str) -> "subprocess.Popen[str]":
-    """A run whose ingest waits for ever (`wait`) or raises an error that quotes a row (`raise`)."""
+    """A run whose ingest waits for ever (`wait`), raises an error that quotes a row (`raise`), or loops (`track`)."""
     words = [sys.executable, "-c", _PROGRAM, mode, str(marker), "run", str(config), "--data-dir", str(place.data)]
     environment = place.environment(**variables)
     return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)

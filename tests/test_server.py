@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.dashboard import stage_table
 from tests.command import Workplace, database_text
 from tests.prefect_home import query, small_config, start_run, wait_until
 
@@ -107,15 +108,48 @@ def test_an_unexpected_error_is_shown_as_crashed_at_once_and_its_words_stay_out_
     assert "RuntimeError at <string>:" in kept
 
 
-def test_a_run_says_what_it_is_and_its_stages_logs_are_in_prefect(place: Workplace, tmp_path: Path) -> None:
-    record = place.document("run", str(small_config(tmp_path)))
-    [(name, tags)] = query(place.home, "select name, tags from flow_run")
+def test_a_run_says_what_it_is_and_its_logs_progress_and_artifacts_are_in_prefect(
+    place: Workplace, tmp_path: Path
+) -> None:
+    process = start_run(place, "track", tmp_path / "marker", small_config(tmp_path))
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    [record] = place.runs()
+    [(name, tags, flow_run_id)] = query(place.home, "select name, tags, id from flow_run")
     assert name == f"small {record['run_id']}"
     assert tags == '["data", "manual", "small"]'
+    assert record["flow_run_id"] == flow_run_id
     assert query(place.home, "select distinct tags from task_run") == [("[]",)]  # a tag costs each task a request
-    told = query(
+    logs = query(
         place.home,
         "select t.name, l.message from log l join task_run t on t.id = l.task_run_id where l.name = 'winnow'",
     )
-    assert ("ingest", "ingest: not run before") in told
-    assert record["flow_run_id"] == query(place.home, "select id from flow_run")[0][0]
+    assert ("ingest", "ingest: not run before") in logs
+    assert any(stage == "clean" and text.startswith("clean: 3 of 3 rows") for stage, text in logs)
+
+    artifacts = query(place.home, "select a.key, a.type, t.name, a.data from artifact a left join task_run t"
+                      " on t.id = a.task_run_id order by a.key")  # fmt: skip
+    data = {key: data for key, _, _, data in artifacts}
+    assert ("winnow-ingest-progress-a-long-loop", "progress", "ingest", 100) in artifacts
+    for stage in ("ingest", "clean"):
+        assert (f"winnow-{stage}-rows", "table", stage) in [each[:3] for each in artifacts]
+        assert (f"winnow-{stage}", "markdown", stage) in [each[:3] for each in artifacts]
+    assert "ingest --> clean" in data["winnow-run"]
+    assert "file://" in data["winnow-run"]
+    assert "of three" not in database_text(place.home)  # no row's text
+
+    shown = len(artifacts)
+    assert place.winnow("run", str(tmp_path / "small.yaml")).returncode == 0
+    assert query(place.home, "select count(*) from artifact") == [(shown + 1,)]  # a cached run leaves its lineage only
+
+
+def test_a_stage_table_tells_each_rule_with_ids_of_rows_and_adds_up() -> None:
+    rows = {"in": 9, "out": 7, "removed": {"exact": 2, "near": 1}, "changed": {}, "added": {"copy": 1}}
+    table = stage_table({"rows": rows | {"quarantined": {}}}, {("removed", "exact"): ["aa", "bb"]})
+    assert [(line["what"], line["rule"], line["rows"], line["examples"]) for line in table] == [
+        ("in", "", 9, ""),
+        ("removed", "exact", 2, "aa, bb"),
+        ("removed", "near", 1, ""),
+        ("added", "copy", 1, ""),
+        ("out", "", 7, ""),
+    ]
