@@ -59,7 +59,8 @@ DIRT = [
 NOTES = [f"Note {n}: " + " ".join(_WORDS[(n * 7 + k) % len(_WORDS)] for k in range(30)) for n in range(12)]
 
 
-def _settings(root: Path) -> dict[str, Any]:
+def settings(root: Path) -> dict[str, Any]:
+    """A configuration with every section."""
     model = {"packed_length": 64, "max_steps": 1}
     return {
         "model": str(root / "model"),
@@ -80,7 +81,7 @@ def _settings(root: Path) -> dict[str, Any]:
         "augment": {"methods": ["swap"], "share": 0.3},
         "tokenize": {"chat_template": str(root / "template.jinja"), "max_length": 256},
         "train": model,
-        "distill": {"small": model},
+        "distill": {"small": dict(model)},
         "compress": {"merged": {"from": "small"}},
         "evaluate": {"encoder": str(root / "encoder")},
         "report": {},
@@ -127,10 +128,10 @@ class Place:
         """What the stages of one run share, before any of them ran."""
         return Workspace(Config.model_validate(self.config), self.data, Store(self.data), previous=self.previous)
 
-    def run(self) -> "Outcome":
-        """Take every stage in order, as a run does."""
+    def run(self, real: tuple[str, ...] = ()) -> "Outcome":
+        """Take every stage in order, as a run does; of the model stages, `real` ones by their own function."""
         outcome, work = Outcome({}, {}), self.workspace()
-        for stage in stages(outcome.scored):
+        for stage in stages(outcome.scored, real):
             verdict = examine(stage, work)
             outcome.verdicts[stage.name] = verdict
             if verdict.verdict != "skipped":
@@ -178,7 +179,7 @@ class Outcome:
 
 def make_place(root: Path) -> Place:
     """Write the inputs, without a run."""
-    place = Place(root, _settings(root))
+    place = Place(root, settings(root))
     root.mkdir(parents=True, exist_ok=True)
     place.write("talk.jsonl", [json.dumps(each, ensure_ascii=False) for each in (*RECORDS, *DIRT)])
     place.write("notes.txt", NOTES)
@@ -192,11 +193,11 @@ def make_place(root: Path) -> Place:
     return place
 
 
-def stages(scored: dict[str, int]) -> Iterator[Stage]:
-    """Every stage; model stages with a stand-in for their function, scores counted."""
+def stages(scored: dict[str, int], real: tuple[str, ...] = ()) -> Iterator[Stage]:
+    """Every stage; model stages but the `real` ones with a stand-in for their function, scores counted."""
     for name in STAGES:
         stage = load_stage(name)
-        if name in MODEL_STAGES:
+        if name in MODEL_STAGES and name not in real:
             stage = replace(stage, run=_named(_stand_in, stage.run, stage))
         if stage.score is not None:
             stage = replace(stage, score=_named(_counting, stage.score, name, scored))

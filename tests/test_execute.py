@@ -74,6 +74,18 @@ def run(
     return verdicts
 
 
+def examine_all(tmp_path: Path, settings: Config, previous: dict[str, str]) -> dict[str, Verdict]:
+    """The verdicts of a plan: nothing runs."""
+    work, blocked = Workspace(settings, tmp_path, Store(tmp_path), previous=previous), ""
+    verdicts: dict[str, Verdict] = {}
+    for name, stage in STAGES.items():
+        verdicts[name] = examine(stage, work, blocked)
+        blocked = blocked or (name if verdicts[name].verdict == "run" else "")
+        if verdicts[name].artifact is not None:
+            work.upstream[name] = verdicts[name].artifact
+    return verdicts
+
+
 def states(verdicts: dict[str, Verdict]) -> dict[str, str]:
     return {name: verdict.verdict for name, verdict in verdicts.items()}
 
