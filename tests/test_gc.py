@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+import flows.runner
 from flows.collect import collect
 from flows.outputs import stage_artifact
 from pipeline_config.errors import ConfigError
@@ -158,26 +159,53 @@ def test_verdicts_of_kept_runs_stay(mine: Path, data: Path) -> None:
     assert {path.stem for path in (data / "gates").glob("*.json")} == needed
 
 
+def test_gc_at_every_step_of_a_run_takes_nothing_from_it(
+    mine: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at an artifact and the note of its key gc has to wait; after the note the artifact is safe."""
+    run_stages(data, mine)
+    run_stages(data, mine, overrides=["dedupe.threshold=0.5", "clean.markup=keep"])
+    judge_gate, examine = flows.runner.judge_gate, flows.runner.examine
+    looks = []
+
+    def looked_up(*given: Any) -> Any:
+        with (data / "runs" / ".collection.lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        looks.append(given)
+        return examine(*given)
+
+    def judged(*given: Any) -> Any:
+        collect(data, 1, dry_run=False)
+        return judge_gate(*given)
+
+    monkeypatch.setattr(flows.runner, "examine", looked_up)
+    monkeypatch.setattr(flows.runner, "judge_gate", judged)
+    third = run_stages(data, mine)
+    assert len(looks) == 4
+    assert set(states(third).values()) == {"cached"}
+    assert stage_artifact(third, "split", data).rows().collect().height == 11
+
+
 def test_runs_finish_while_gc_never_rests(mine: Path, data: Path) -> None:
-    command = [sys.executable, "-c", _FOUR_RUNS, str(mine), str(data)]
+    command = [sys.executable, "-c", _THREE_RUNS, str(mine), str(data)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         removed = 0
         while process.poll() is None:
             removed += len(collect(data, 1, dry_run=False)[0])
         assert process.stdout is not None
         said = process.stdout.read().decode()
-    assert said.split() == ["done"] * 4
+    assert said.split() == ["done"] * 3
     assert removed > 0
     last = read_run(data)
     folder = folders(data, last)["split"]
     assert Artifact(folder, read_manifest(folder)).rows().collect().height > 0
 
 
-_FOUR_RUNS = """
+_THREE_RUNS = """
 import sys
 from pathlib import Path
 from tests.plain_run import run_stages
-for n in range(4):
+for n in range(3):
     print(run_stages(Path(sys.argv[2]), sys.argv[1], overrides=[f"dedupe.threshold=0.{5 + n % 3}"]).status)
 """
 
