@@ -41,7 +41,7 @@ def unfinished_run(data_dir: Path, wanted: str | None = None) -> RunRecord:
         if record.status == "done" or record.run_id in continued:
             finished.append(record)
             continued.add(record.parent_run_id)
-        elif not any((record.config, record.selection) == (other.config, other.selection) for other in finished):
+        elif not any(_covers(other, record) for other in finished):
             return record
     return _at_rest(latest, data_dir)
 
@@ -96,6 +96,12 @@ def changed_since(record: RunRecord) -> str:
         gone = not Path(record.config_name).exists()
         return f"{record.config_name} is gone" if gone else f"{record.config_name} can't be read now ({error.message})"
     return f"{record.config_name} says something else now"
+
+
+def _covers(done: RunRecord, record: RunRecord) -> bool:
+    """Whether a finished run did all that another one was asked for."""
+    bounds, wanted = ([run.selection.get(name) for name in ("from_stage", "until", "only")] for run in (done, record))
+    return done.config == record.config and (bounds == wanted or not any(bounds))
 
 
 def _at_rest(record: RunRecord, data_dir: Path) -> RunRecord:

@@ -8,6 +8,7 @@ from flows.compare import compare_runs
 from tasks.key import data_folder
 from tasks.runs import read_run
 
+_ALIKE = ({"ran", "cached"}, {"skipped", "pending"}, {"failed"})  # states that are no difference
 _LONGEST = 60  # characters of a configuration value
 
 
@@ -66,11 +67,10 @@ def _rows(stages: list[dict[str, Any]]) -> list[str]:
     table: list[tuple[str, str, str, str]] = []
     for stage in stages:
         a, b = stage["a"], stage["b"]
-        if stage["same_artifact"] or (a["out"] is None and b["out"] is None and a["state"] == b["state"]):
+        if stage["same_artifact"] and "failed" not in (a["state"], b["state"]):
             continue
-        states = "" if a["state"] == b["state"] or {a["state"], b["state"]} <= {"ran", "cached"} else "  state"
-        if states:
-            table.append((stage["stage"] + states, a["state"], b["state"], ""))
+        if not any({a["state"], b["state"]} <= alike for alike in _ALIKE):
+            table.append((f"{stage['stage']}  state", a["state"], b["state"], ""))
         for name in ("in", "out"):
             if a[name] is not None or b[name] is not None:
                 table.append((f"{stage['stage']}  {name}", *_counts(a[name], b[name])))

@@ -135,7 +135,7 @@ class _Stage:
     def _addition(self, now: Row, told: str) -> Event:
         line = next(iter(_lines(self._added(), self.row_id)), None)
         rule = f" by {line['rule']}" if line and line["rule"] else ""
-        text = f"added{rule} for its parent {now['parent_row_id']} {told}"
+        text = f"added for its parent {now['parent_row_id']}{rule} {told}"
         parent = None
         if self.artifact.writes_text:
             parent = next(iter(_lines(self.artifact.own_rows(), now["parent_row_id"])), None)

@@ -101,7 +101,7 @@ def test_an_added_row_names_its_parent_and_the_parent_the_row(stages: Trail) -> 
     artifact = next(artifact for artifact in stages.artifacts if artifact.stage == "augment")
     child, parent, rule = artifact.ledger("added").collect().row(0)
     told = story(child, stages)
-    assert f"added by {rule} for its parent {parent}" in told[0]["text"]
+    assert f"added for its parent {parent} by {rule}" in told[0]["text"]
     assert "{+" in told[0]["difference"] or "[-" in told[0]["difference"]
     assert f"gave {child} ({rule})" in said(story(parent, stages), "augment")
 

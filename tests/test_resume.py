@@ -104,6 +104,12 @@ def test_the_newest_run_that_nobody_finished_is_taken(mine: Path, data: Path) ->
     assert other.status == "done"
     assert unfinished_run(data).run_id == failed.run_id  # the other run had another bound: it did not finish this one
     assert unfinished_run(data, other.run_id).status == "done"
+    halfway = run_stages(data, mine, until="clean")
+    halfway.status = "failed"
+    halfway.save(data)
+    assert unfinished_run(data).run_id == halfway.run_id
+    run_stages(data, mine, verify=True)  # all of it, so also that half
+    assert unfinished_run(data).run_id == failed.run_id
 
 
 def test_a_run_at_work_is_not_resumed_and_a_killed_one_is(mine: Path, data: Path) -> None:
