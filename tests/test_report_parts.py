@@ -153,6 +153,8 @@ def test_the_story_counts_what_the_stages_counted() -> None:
     said = story.rows_sentence(stages, facts)
     assert said == "Of 10 rows read, 4 are there to learn from (40 %). 2 more are held out for validation and test."
     assert story.losses_sentence(stages).startswith("Left out: 4 that repeat another.")
+    one = stage_counts({"toxicity": {"rows": rows | {"removed": {"toxic": 1}, "quarantined": {}}}})
+    assert story.losses_sentence(one).startswith("Left out: 1 that is harmful.")
 
 
 def test_what_to_look_at_next_names_its_number_and_place() -> None:

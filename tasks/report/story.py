@@ -21,6 +21,7 @@ _REASONS = {
     "augment": "left out in augmenting",
     "tokenize": "that can't be learned from",
 }
+_OF_ONE = {"dedupe": "that repeats another", "toxicity": "that is harmful"}
 METRICS = {"loss": "loss", "rouge_l": "ROUGE-L"}
 
 
@@ -57,7 +58,7 @@ def losses_sentence(stages: Sequence[StageCounts]) -> str:
     """Why rows left, the heaviest reasons first."""
     gone = sorted(((stage.gone, place, stage) for place, stage in enumerate(stages) if stage.gone), key=_heaviest)
     added = sum(total(stage.added) for stage in stages)
-    parts = [f"{number(n)} {_REASONS.get(stage.name, f'in {stage.name}')}" for n, _, stage in gone]
+    parts = [f"{number(n)} {_reason(stage.name, n)}" for n, _, stage in gone]
     more = f" {number(added)} {'row was' if added == 1 else 'rows were'} added." if added else ""
     if not parts:
         return f"No row was left out.{more}"
@@ -123,6 +124,12 @@ def trained_rows(stages: Sequence[StageCounts], facts: Mapping[str, Mapping[str,
     """Rows of the train split behind tokenize; None where nothing was tokenised."""
     by_split = facts.get("tokenize", {}).get("rows_by_split")
     return None if by_split is None else int(by_split.get("train", 0))
+
+
+def _reason(stage: str, n: int) -> str:
+    """Why n rows left in a stage."""
+    said = _REASONS.get(stage, f"in {stage}")
+    return _OF_ONE.get(stage, said) if n == 1 else said
 
 
 def _change(value: float) -> str:
