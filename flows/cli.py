@@ -8,6 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.options import (
+    AnyRun,
+    Config,
+    DataDir,
+    Force,
+    From,
+    Json,
+    Only,
+    RowId,
+    RunA,
+    RunB,
+    RunId,
+    Sets,
+    Unfinished,
+    Until,
+    Verify,
+)
 from pipeline_config.errors import ConfigError, WinnowError
 
 app = typer.Typer(
@@ -17,18 +34,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Raw text and instruction data to a fine-tuned, evaluated model; every row accounted for.",
 )
-
-Config = Annotated[str | None, typer.Argument(help="recipe name, or path of a YAML file", show_default="demo")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=V", help="override a configuration value")]
-From = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="take all above this stage from the cache")]
-Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="stop after this stage")]
-Only = Annotated[str | None, typer.Option("--only", metavar="STAGE", help="this stage alone")]
-Force = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", help="run it although it is cached")]
-Verify = Annotated[bool, typer.Option("--verify", help="read cached artifacts in full before believing them")]
-DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="default: $WINNOW_DATA, else ./data")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
-RunId = Annotated[str | None, typer.Argument(help="run id or a prefix of it", show_default="the latest")]
-
 
 _UsageError: Any = typer.BadParameter.__base__  # typer carries its own click and names no other way to it
 
@@ -90,9 +95,7 @@ def plan(
 
 @app.command()
 def resume(
-    run_id: Annotated[
-        str | None, typer.Argument(help="run id or a prefix of it", show_default="the latest that did not finish")
-    ] = None,
+    run_id: Unfinished = None,
     sets: Sets = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -105,7 +108,7 @@ def resume(
 
 @app.command()
 def status(
-    run_id: Annotated[str | None, typer.Argument(help="run id or a prefix of it", show_default="all runs")] = None,
+    run_id: AnyRun = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -122,8 +125,8 @@ def status(
 
 @app.command()
 def diff(
-    a: Annotated[str, typer.Argument(help="run id or a prefix of it; latest, latest~1 (the one before), …")],
-    b: Annotated[str, typer.Argument(help="the run to compare it with")],
+    a: RunA,
+    b: RunB,
     examples: Annotated[int, typer.Option("--examples", min=0, help="rows shown for each change of fate")] = 3,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -149,9 +152,7 @@ def gc(
 
 @app.command()
 def explain(
-    row_id: Annotated[
-        str | None, typer.Argument(help="row id, 16 hex digits, or a prefix of it", show_default=False)
-    ] = None,
+    row_id: RowId = None,
     run_id: RunId = None,
     text: Annotated[str | None, typer.Option("--text", help="find rows that contain this; then: [RUN]")] = None,
     quarantined: Annotated[bool, typer.Option("--quarantined", help="list what was held back; then: [RUN]")] = False,
