@@ -12,6 +12,7 @@ from pipeline_config.schema import Config
 from tasks.apply import write_decision
 from tasks.artifact import Artifact, Store
 from tasks.execute import Workspace, judge_gate
+from tasks.gates import reference
 from tasks.gates.verdict import Verdict
 from tasks.kernels.rows import ROW_SCHEMA
 from tasks.ledger import Decision
@@ -47,7 +48,7 @@ class Place:
         """A run that used an artifact."""
         self.runs += 1
         stage = StageRecord("ingest", artifact.key, "ran", gate=gate)
-        run_id = f"20260101T00000{self.runs}-abcd"
+        run_id = f"20260101T0000{self.runs:02}-abcd"
         RunRecord(run_id, {}, [], [{"name": source}], [stage], status=status, pid=os.getpid()).save(self.folder)
         return run_id
 
@@ -122,9 +123,11 @@ def test_a_cached_run_is_compared_with_what_the_run_before_it_was(place: Place) 
     same = place.artifact(HALF[:500], "b")
     first = place.judge(same)
     assert first.reference == oldest
-    for _ in range(3):
+    for _ in range(8):
         place.record(same, gate=first.to_dict())
+    reference._read.cache_clear()
     again = place.judge(same)
+    assert reference._read.cache_info().misses == 2, "a long row of cached runs costs one look, and one more"
     assert (again.reference, again.digest, again.fresh) == (oldest, first.digest, False)
 
 
@@ -133,6 +136,9 @@ def test_a_reference_that_was_collected_or_damaged_is_passed_over(place: Place) 
     newer = place.artifact(HALF[:700], "b")
     run_id = place.record(newer)
     (newer.path / "manifest.json").unlink()
+    assert place.judge(place.artifact(HALF[:500], "c")).reference == oldest
+    first = place.judge(place.artifact(HALF[:500], "c"))
+    place.record(place.artifact(HALF[:500], "c"), gate=first.to_dict() | {"reference": "a run that is gone"})
     assert place.judge(place.artifact(HALF[:500], "c")).reference == oldest
     (place.folder / "runs" / f"{run_id}.json").write_text("{")
     assert place.judge(place.artifact(HALF[:500], "c")).reference == oldest

@@ -21,24 +21,36 @@ def find_reference(artifact: Artifact, config: Config, data_dir: Path) -> Refere
     so that a long row of cached runs costs one look.
     """
     names = {source.name for source in config.ingest.sources}
-    wanted: str | None = None
     for run_id in reversed(run_ids(data_dir)[-_LOOKED_AT:]):
-        if wanted is not None and run_id != wanted:
-            continue
         run = _finished(data_dir / "runs" / f"{run_id}.json")
         entry = _entry(run, artifact.stage)
         if entry is None or not names & {source.get("name") for source in run.get("sources", [])}:
             continue
-        then = artifact.manifest if entry["key"] == artifact.key else _manifest(data_dir, artifact.stage, entry["key"])
-        if then is None:
-            continue
-        if then["digest"] != artifact.digest:
-            population = then["facts"].get("population")
-            if population is None:
-                continue
-            return Reference(run_id, str(then["digest"]), population)
-        wanted = wanted or (entry.get("gate") or {}).get("reference")
+        if entry["key"] != artifact.key:
+            found = _other(run_id, entry["key"], artifact, data_dir)
+        else:
+            found = _taken_over(entry, artifact, data_dir)
+        if found is not None:
+            return found
     return None
+
+
+def _taken_over(entry: dict[str, Any], artifact: Artifact, data_dir: Path) -> Reference | None:
+    run_id = (entry.get("gate") or {}).get("reference")
+    if not isinstance(run_id, str):
+        return None
+    before = _entry(_finished(data_dir / "runs" / f"{run_id}.json"), artifact.stage)
+    return None if before is None else _other(run_id, before["key"], artifact, data_dir)
+
+
+def _other(run_id: str, key: str, artifact: Artifact, data_dir: Path) -> Reference | None:
+    """An artifact that a run used, if it is there, holds other rows, and tells what they are."""
+    try:
+        manifest = read_manifest(data_dir / "artifacts" / artifact.stage / key)
+        digest, population = str(manifest["digest"]), manifest["facts"]["population"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if digest == artifact.digest else Reference(run_id, digest, population)
 
 
 def _finished(path: Path) -> dict[str, Any]:
@@ -63,11 +75,3 @@ def _entry(run: dict[str, Any], stage: str) -> dict[str, Any] | None:
             found: dict[str, Any] = entry
             return found
     return None
-
-
-def _manifest(data_dir: Path, stage: str, key: str) -> dict[str, Any] | None:
-    try:
-        manifest = read_manifest(data_dir / "artifacts" / stage / key)
-        return manifest if manifest["digest"] and manifest["facts"] is not None else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
