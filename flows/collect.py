@@ -25,6 +25,7 @@ from flows.resume import recorded_config
 from pipeline_config.errors import ArtifactError, ConfigError, WinnowError
 from pipeline_config.schema import STAGES
 from tasks.artifact import Store, read_manifest
+from tasks.gates.docs import data_docs_index, write_index
 from tasks.presence import collecting, running
 from tasks.runs import RunRecord, read_run, run_ids
 
@@ -95,6 +96,8 @@ def collect(data_dir: Path, keep: int, *, dry_run: bool) -> tuple[list[Item], Ne
         trash = None if dry_run else _moved_away(items, data_dir)
     if trash is not None:
         shutil.rmtree(trash, ignore_errors=True)
+        if data_docs_index(data_dir) is not None:
+            write_index(data_dir / "gates")
     return items, needs
 
 
@@ -175,9 +178,17 @@ def _doomed(data_dir: Path, needs: Needs) -> Iterator[tuple[str, Path]]:
     yield from (("temporary", path) for path in _leftovers(data_dir, needs))
 
 
+def _stamp(path: Path) -> float | None:
+    """When a file was last written; None if it has gone meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
 def _leftovers(data_dir: Path, needs: Needs) -> Iterator[Path]:
     """What killed processes left half-written; while a run is on, only its own starting point can tell old from new."""
-    began = [(data_dir / "runs" / f".{name}.lock").stat().st_mtime for name in needs.running]
+    began = [stamp for name in needs.running if (stamp := _stamp(data_dir / "runs" / f".{name}.lock")) is not None]
     for pattern in (
         ".*.tmp*",
         "*.tmp",
@@ -185,9 +196,11 @@ def _leftovers(data_dir: Path, needs: Needs) -> Iterator[Path]:
         "artifacts/*/scores/.*.tmp*",
         "runs/.*.tmp*",
         "gates/*.tmp*",
+        "gates/docs/**/.*.tmp",
     ):
         for path in sorted(data_dir.glob(pattern)):
-            if not began or path.stat().st_mtime < min(began):
+            stamp = _stamp(path)
+            if stamp is not None and (not began or stamp < min(began)):
                 yield path
     for path in sorted((data_dir / "runs").glob(".*.lock")):
         name = path.name.removeprefix(".").removesuffix(".lock")

@@ -1,6 +1,7 @@
 """`winnow gc`: what the kept runs use stays, whatever else happens meanwhile; the rest goes."""
 
 import fcntl
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,10 @@ def test_verdicts_of_kept_runs_stay(mine: Path, data: Path) -> None:
     collect(data, 1, dry_run=False)
     needed = {str((entry.gate or {})["digest"]) for entry in new.stages if entry.gate}
     assert {path.stem for path in (data / "gates").glob("*.json")} == needed
+    pages = data / "gates" / "docs" / "validations"
+    assert {path.stem for path in pages.iterdir()} == needed
+    listed = re.findall(r'href="validations/(\w+)\.html"', (pages.parent / "index.html").read_text())
+    assert set(listed) == needed, "the front page names no page that is gone"
 
 
 def test_gc_at_every_step_of_a_run_takes_nothing_from_it(

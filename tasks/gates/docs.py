@@ -6,6 +6,7 @@ security policy forbids the rest, and the index is a plain table: the site works
 it was opened. It holds counts, names of rules and ids of rows; no text of a row.
 """
 
+import contextlib
 import html
 import json
 import os
@@ -136,9 +137,12 @@ def _line(verdict: dict[str, Any]) -> str:
 
 
 def _verdicts(gates: Path) -> list[dict[str, Any]]:
-    newest = sorted(gates.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)[:_MOST]
+    stamped = []
+    for path in gates.glob("*.json"):
+        with contextlib.suppress(OSError):  # collected meanwhile
+            stamped.append((path.stat().st_mtime_ns, path))
     found = []
-    for path in newest:
+    for _, path in sorted(stamped, reverse=True)[:_MOST]:
         try:
             verdict = json.loads(path.read_text("utf-8"))
             if verdict.get("page") and verdict["judged"] and verdict["stage"]:
