@@ -333,6 +333,10 @@ def test_every_library_that_a_stage_reaches_stands_in_its_key(name: str) -> None
     assert {DISTRIBUTIONS.get(each, each) for each in shaping} <= set(stage.libraries)
 
 
+def test_the_wrapper_is_where_it_is_said_to_be() -> None:
+    assert [name for name in sorted(code._WRAPPER) if not (code.ROOT / f"{name.replace('.', '/')}.py").is_file()] == []
+
+
 def test_compiled_functions_use_no_other_module_of_ours() -> None:
     """numba keeps machine code until the function's own file changes, constants of other modules included."""
     for path in sorted((code.ROOT / "tasks").rglob("*.py")):

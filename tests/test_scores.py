@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from flows.planner import load_stage
 from pipeline_config.schema import Config
 from tasks.artifact import Store
 from tasks.execute import Workspace, examine, produce
@@ -15,8 +16,11 @@ from tasks.kernels.rows import ROW_SCHEMA
 from tasks.ledger import Decision
 from tasks.scores import row_digests
 from tasks.stage import Stage, StageInput
+from tests.cached_place import DIRT, RECORDS
+from tests.records import read, rows_of, write_lines
 
 Score = Callable[[StageInput[Any]], pl.DataFrame]
+SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 ROWS = [(f"id{n:02}", f"text {n}") for n in range(12)]
 ASKED: list[list[str]] = []
 
@@ -138,3 +142,21 @@ def test_every_column_counts_in_a_digest_and_no_other() -> None:
     ]
     assert len(set(different)) == len(different)
     assert digest(meta="{1}") == digest(row_id="j") == digest()
+
+
+@pytest.mark.parametrize("name", ["toxicity", "quality"])
+def test_a_row_scored_alone_has_the_scores_it_has_among_others(tmp_path: Path, name: str) -> None:
+    """What reuse rests on, for the stages that score by expressions and kernels; the encoder's is in its own tests."""
+    stage = load_stage(name)
+    assert stage.score is not None
+    rows = rows_of(read(*sorted(SAMPLE.glob("*.jsonl")), write_lines(tmp_path / "many.jsonl", [*RECORDS, *DIRT])))
+    section = Config.model_validate({"ingest": {"sources": [{"path": "a"}]}, name: {}}).section(name)
+
+    def scores(given: pl.DataFrame) -> pl.DataFrame:
+        assert stage.score is not None
+        asked = given.lazy().select("row_id", *stage.reads)
+        return stage.score(StageInput(section, None, 0, asked, None, {}, tmp_path, tmp_path, tmp_path))  # type: ignore[arg-type]
+
+    whole = scores(rows)
+    for part in (rows[:1], rows[5:6], rows[::7], rows[::-1], rows[40:]):
+        assert scores(part).equals(part.select("row_id").join(whole, on="row_id", maintain_order="left"))
