@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import random
 
 import polars as pl
 import pytest
@@ -53,6 +54,9 @@ WRITERS = {
     "a.parquet": lambda path: pl.DataFrame(RECORDS).write_parquet(path),
     "a.jsonl.gz": lambda path: path.write_bytes(gzip.compress(as_lines().encode())),
     "a.jsonl.zst": lambda path: path.write_bytes(zstandard.compress(as_lines().encode())),
+    "two.jsonl.zst": lambda path: path.write_bytes(
+        b"".join(zstandard.compress(as_lines([record]).encode()) for record in RECORDS) + b"\x50\x2a\x4d\x18\3\0\0\0abc"
+    ),
     "two.jsonl.gz": lambda path: path.write_bytes(
         gzip.compress(as_lines(RECORDS[:1]).encode()) + gzip.compress(as_lines(RECORDS[1:]).encode())
     ),
@@ -94,6 +98,18 @@ def test_every_encoding_is_told_from_the_bytes(tmp_path, codec, setting, name):
     assert conversations(decision) == [[record["prompt"], record["completion"]] for record in records]
     named = read({"path": str(tmp_path / name), "name": "s", "encoding": setting})
     assert rows_of(named).equals(rows_of(decision))
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+@pytest.mark.parametrize("missing", [1, 10, 0.5])
+def test_a_compressed_file_that_was_copied_in_part_is_refused(tmp_path, compress, missing):
+    rng = random.Random(1)
+    text = as_lines([{"prompt": rng.randbytes(20).hex(), "completion": rng.randbytes(40).hex()} for _ in range(4000)])
+    data = compress(text.encode())
+    name = "a.jsonl.gz" if compress is gzip.compress else "a.jsonl.zst"
+    (tmp_path / name).write_bytes(data[: -missing if missing >= 1 else int(len(data) * missing)])
+    with pytest.raises(SourceError, match="can't be read to its end"):
+        read({"path": str(tmp_path / name), "name": "s"})
 
 
 def test_a_damaged_line_does_not_turn_an_english_file_into_chinese(tmp_path):

@@ -115,12 +115,25 @@ def test_every_row_is_placed_or_removed_and_only_rows_of_its_sources_are_in_a_te
 
 @given(alike(), st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
-def test_neither_order_nor_other_rows_move_a_row(rows: pl.DataFrame, seed: int) -> None:
+def test_unlike_rows_move_no_row(rows: pl.DataFrame, seed: int) -> None:
     config = CONFIG.model_copy(update={"decontaminate": False})
     split = split_of(decide(rows, config, seed=1))
-    more = pl.concat([frame(unlike(7, 10**7 + seed)), rows.sample(fraction=1.0, shuffle=True, seed=seed)])
+    more = pl.concat([frame(unlike(7, 10**7 + seed)), rows, frame(unlike(7, 10**8 + seed))])
     again = split_of(decide(more, config, seed=1))
     assert {row_id: again[row_id] for row_id in split} == split
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_rows_put_in_front_move_no_row_whatever_they_resemble(seed: int) -> None:
+    rows = unlike(300, seed)
+    copies = [row(f"{old['prompt']} {end}", str(old["answer"])) for old in rows[:200] for end in ("please", "now")]
+    config = Split(validation=0.2, test=0.3, decontaminate=False)
+    split = split_of(decide(frame(rows), config, seed))
+    again = split_of(decide(frame(copies + rows), config, seed))
+    assert {row_id: again[row_id] for row_id in split} == split
+    assert Counter(again[str(new["row_id"])] for new in copies) != {"train": 400}
+    scattered = frame([*copies[:200], *rows[:200], *copies[200:], *rows[200:]])
+    assert sum(split_of(decide(scattered, config, seed))[row_id] != name for row_id, name in split.items()) > 9
 
 
 def within(count: int, rows: int, share: float) -> bool:

@@ -1,10 +1,9 @@
 """Rows that must not be torn apart, and the draw each group of them has.
 
 A group is what hangs together through near-duplicates, equal questions, or equal values of a meta field. It has one
-draw, that of the member with the smallest hash, mixed once more: the smallest of many draws is small, so without the
-second mixing large groups would all fall to the same split. Members are hashed by row id (or by their value of
-`group_by`), never by position, so the draw of a group is the same in any order of rows, and a row that joins no group
-of others moves none of them.
+draw, that of its last member in source order. Members are hashed by row id (or by their value of `group_by`), never by
+position, so rows put in front of others move none of them, resembling ones neither; only a row that joins two groups
+into one can move one of the two.
 """
 
 from dataclasses import dataclass
@@ -46,6 +45,6 @@ def grouped(row_ids: pl.Series, links: list[Likeness], keys: pl.Series | None, s
         has_key = keys.is_not_null().to_numpy()
         bits[has_key] = value_bits(keys.drop_nulls(), seed, "split")
     group_of = components(row_ids.len(), links)
-    smallest = np.full(group_of.max(initial=-1) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
-    np.minimum.at(smallest, group_of, bits)
-    return Groups(group_of, unit(mixed(smallest, seed, "place")), unit(mixed(smallest, seed, "fold")))
+    last = np.zeros(group_of.max(initial=-1) + 1, dtype=np.int64)
+    np.maximum.at(last, group_of, np.arange(group_of.size))
+    return Groups(group_of, unit(mixed(bits[last], seed, "place")), unit(mixed(bits[last], seed, "fold")))

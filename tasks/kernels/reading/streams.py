@@ -38,9 +38,9 @@ def open_bytes(path: Path) -> IO[bytes]:
     if path.suffix == ".gz":
         return cast(IO[bytes], gzip.open(path, "rb"))
     if path.suffix == ".zst":
-        import zstandard
+        from tasks.kernels.reading.zstandard_stream import ZstandardStream
 
-        return cast(IO[bytes], zstandard.open(path, "rb"))
+        return io.BufferedReader(ZstandardStream(path), BLOCK_BYTES)
     return path.open("rb")
 
 
