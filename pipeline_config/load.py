@@ -148,7 +148,13 @@ def _parse(file: Path) -> Document:
     try:
         text = file.read_text("utf-8-sig")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = None if node is None else yaml.SafeLoader("").construct_document(node)
+        document = Document()
+        if node is None:
+            return document
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError("a configuration is a mapping", place=f"{file.name}, line 1", cure="begin with `ingest:`")
+        _note_places(node, (), file.name, document.places)
+        document.values = yaml.SafeLoader("").construct_document(node) or {}
     except UnicodeDecodeError as error:
         raise ConfigError("the file is not UTF-8", place=file.name, cure="save it as UTF-8") from error
     except yaml.MarkedYAMLError as error:
@@ -161,21 +167,26 @@ def _parse(file: Path) -> Document:
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not valid YAML: {error}", place=file.name, cure="save it as plain text") from None
-    document = Document()
-    if node is None:
-        return document
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError("a configuration is a mapping", place=f"{file.name}, line 1", cure="begin with `ingest:`")
-    _note_places(node, (), file.name, document.places)
-    document.values = values or {}
     return document
 
 
-def _note_places(node: yaml.Node, path: KeyPath, file: str, places: dict[KeyPath, str]) -> None:
+def _note_places(
+    node: yaml.Node, path: KeyPath, file: str, places: dict[KeyPath, str], inside: tuple[yaml.Node, ...] = ()
+) -> None:
+    """Remember the line of every key; what a merge (`<<`) brings in stands where it was merged."""
+    if any(node is outer for outer in inside):
+        raise ConfigError(
+            f"{'.'.join(map(str, path))} holds itself",
+            place=places[path],
+            cure="an alias (*name) can't stand inside what its anchor (&name) marks",
+        )
+    inside = (*inside, node)
     if path not in places:
         places[path] = f"{file}, line {node.start_mark.line + 1}"
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
             inner = (*path, str(key.value))
             if inner in places and places[inner].startswith(f"{file},"):
                 raise ConfigError(
@@ -184,10 +195,10 @@ def _note_places(node: yaml.Node, path: KeyPath, file: str, places: dict[KeyPath
                     cure=f"keep one; the first is at {places[inner]}",
                 )
             places[inner] = f"{file}, line {key.start_mark.line + 1}"
-            _note_places(value, inner, file, places)
+            _note_places(value, inner, file, places, inside)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            _note_places(value, (*path, i), file, places)
+            _note_places(value, (*path, i), file, places, inside)
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -163,3 +163,11 @@ def test_every_stage_is_a_section() -> None:
 def test_an_override_that_is_to_blame_is_named(tmp_path: Path, override: str, place: str, words: str) -> None:
     error = fails(write(tmp_path, SOURCE + "tokenize: {}\ntrain: {}\nsplit: {}\n"), override)
     assert (error.place, words in error.message) == (place, True), error.message
+
+
+def test_a_yaml_merge_may_be_overridden_and_an_alias_may_not_hold_itself(tmp_path: Path) -> None:
+    text = "ingest:\n  sources:\n  - &first {path: a.jsonl, name: a, task: qa}\n  - {<<: *first, name: b}\n"
+    sources = load_config(write(tmp_path, text)).ingest.sources
+    assert [(source.name, source.task) for source in sources] == [("a", "qa"), ("b", "qa")]
+    error = fails(write(tmp_path, "ingest: &all\n  sources: *all\n"))
+    assert (error.message, error.place) == ("ingest.sources holds itself", "mine.yaml, line 2")

@@ -251,6 +251,13 @@ def test_chinese_is_compared_by_characters() -> None:
     ]
 
 
+def test_the_value_of_a_removal_is_that_of_the_part_that_resembles_least() -> None:
+    rows = [ask("Tell me all of it.", LONG), ask("Tell me all of it.", f"{LONG} more")]
+    (line,) = run(rows).removed.to_dicts()
+    assert line["value"] == plain.jaccard(plain.shingles(LONG), plain.shingles(f"{LONG} more")) < 1
+    assert line["detail"] == f"prompt 1.0, answer {round(line['value'], 4)}"
+
+
 def test_short_rows_are_compared_whole() -> None:
     rows = [ask("Hi", "ok"), ask("Hi", "okay"), ask("Hi", "OK!"), ask("Hi", "!"), ask("Hi", "?"), text(""), text("")]
     assert gone(run(rows)) == {"r2": ("near_duplicate", "r0"), "r6": ("exact_duplicate", "r5")}

@@ -6,6 +6,7 @@ import tracemalloc
 
 import pytest
 
+from pipeline_config.errors import SourceError
 from tests.records import read, rows_of, write_lines
 
 GOOD = {"instruction": "Name a colour.", "output": "Blue."}
@@ -254,3 +255,10 @@ def test_a_later_record_of_the_same_bytes_is_found_by_its_own_id(tmp_path):
     assert one["row_id"].n_unique() == 2
     again = read(write(tmp_path, GOOD, GOOD, b"oops\n")).quarantined
     assert again["row_id"][0] == one["row_id"][0]
+
+
+def test_a_csv_file_with_carriage_returns_alone_is_refused_and_not_read_as_one_line(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"instruction,output\rWho?,You.\rWhy?,So.\r")
+    with pytest.raises(SourceError, match="carriage return alone"):
+        read(path)

@@ -143,6 +143,16 @@ def test_personal_data_is_found_whole(text: str, expected: list[tuple[str, str]]
     assert [(item.kind, text[item.start : item.end]) for item in find(text)] == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [text for text, _ in POSITIVE]
+    + [f"zoe {sign} example.com" for sign in ("(at)", "[at]", "{ at }", "（＠）", "［at］")],
+)
+def test_the_compiled_filter_flags_whatever_is_found(text: str) -> None:
+    assert find(text)
+    assert pl.select(suspects(pl.lit(text))).item()
+
+
 @pytest.mark.parametrize("text", NEGATIVE, ids=range(len(NEGATIVE)))
 def test_what_only_looks_like_personal_data_stays(text: str) -> None:
     assert mask(text) == text

@@ -188,7 +188,7 @@ class DelimitedReader:
         self._row = None
         if not self._header:
             self._delimiter = self._delimiter_of(row.lines[0])  # of the whole header, quotes and all
-            self._header = self._checked([cell or "" for cell in row.cells])
+            self._header = self._checked([cell or "" for cell in row.cells], row.lines[0])
             return
         cells, columns = len(row.cells), len(self._header)
         if row.is_bad:
@@ -201,7 +201,13 @@ class DelimitedReader:
             record = dict(zip(self._header, row.cells, strict=True))
             batch.records.append(Read(self._row_line, record, row.raw, False))
 
-    def _checked(self, header: list[str]) -> list[str]:
+    def _checked(self, header: list[str], line: str | Unread) -> list[str]:
+        if isinstance(line, str) and line.count("\r") > max(line.count('"'), 1):
+            raise SourceError(
+                f"the lines of {self._path.name} end with a carriage return alone, so all of it is one line",
+                place=str(self._path),
+                cure="save it with line feeds (Unix or Windows line ends)",
+            )
         twice = next((name for name in header if header.count(name) > 1), None)
         if twice is not None:
             raise SourceError(

@@ -5,14 +5,12 @@ frames: a file that was copied in part, or written by several threads, would los
 """
 
 import io
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer as Buffer
-
     import zstandard
+    from _typeshed import WriteableBuffer
 
 _READ_BYTES = 1 << 16
 
@@ -36,7 +34,7 @@ class ZstandardStream(io.RawIOBase):
         """Always."""
         return True
 
-    def readinto(self, buffer: "Buffer") -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         """Fill a buffer; 0 at the end."""
         while not self._ready:
             compressed = self._left or self._file.read(_READ_BYTES)
