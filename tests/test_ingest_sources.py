@@ -176,6 +176,8 @@ def test_a_saved_data_set_and_a_folder_of_files_are_read(tmp_path, monkeypatch):
         assert prompts == ["What?", "Why?"]
     with pytest.raises(SourceError, match="split 'nothing', can't be loaded"):
         read({"dataset": str(tmp_path / "splits"), "dataset_split": "nothing"})
+    with pytest.raises(SourceError, match="no split 'tran'; did you mean 'train'"):
+        check(tmp_path, {"dataset": str(tmp_path / "splits"), "dataset_split": "tran[:50%]", "name": "s"})
 
 
 def test_a_data_set_out_of_reach_is_an_error_with_a_cure(tmp_path, monkeypatch):

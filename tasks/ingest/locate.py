@@ -4,7 +4,9 @@ Nothing heavy is imported here: `winnow plan` asks for these digests too.
 """
 
 import glob
+import json
 import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,7 @@ def dataset_folder(source: Source, place: str) -> Path | None:
     assert source.dataset is not None
     path = Path(source.dataset)
     if path.is_dir():
+        _check_split(path, source, place)
         return path
     if path.is_absolute() or source.dataset.startswith((".", "~")):
         raise SourceError(
@@ -87,6 +90,21 @@ def dataset_folder(source: Source, place: str) -> Path | None:
             cure="give a folder that save_to_disk wrote, a folder of data files, or a name on the hub",
         )
     return None
+
+
+def _check_split(folder: Path, source: Source, place: str) -> None:
+    """Raise SourceError if a data set that `save_to_disk` wrote has no such split."""
+    try:
+        there = json.loads((folder / "dataset_dict.json").read_text("utf-8"))["splits"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # one data set without splits, or plain files
+    wanted = re.split(r"[\[+]", source.dataset_split, maxsplit=1)[0]
+    if wanted not in (*there, "all"):
+        raise SourceError(
+            f"the data set has no split {wanted!r}{did_you_mean(wanted, there)}",
+            place=f"{place}.dataset_split",
+            cure=f"there are: {', '.join(there)}",
+        )
 
 
 def own_names(source: Source) -> dict[str, str]:
