@@ -95,6 +95,7 @@ def _serve(name: str, parameters: dict[str, Any], schedule: Any, address: str) -
         name,
         schedule=schedule,
         parameters=parameters,
+        description=f"`{parameters['config']}` {_words(schedule)}, served by `winnow serve`.",
         concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
         entrypoint_type=EntrypointType.MODULE_PATH,
     )

@@ -1,47 +1,64 @@
-"""`winnow dashboard`, looked at in a real browser: the run, its cached tasks, its artifacts."""
+"""The dashboard of a schedule, looked at in a real browser: runs, cached tasks, artifacts, lineage, the schedule.
 
+`WINNOW_SCREENSHOTS=docs/images` renews the pictures of the documentation.
+"""
+
+import os
 import signal
 import subprocess
 import sys
-import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser import browser
+from tests.browser import Browser, browser
 from tests.command import Workplace
-from tests.prefect_home import free_port
+from tests.prefect_home import free_port, query
 
 pytestmark = [pytest.mark.model, pytest.mark.server, pytest.mark.browser]
 
 
-def wait_until_served(url: str, process: "subprocess.Popen[str]") -> None:
-    for _ in range(600):
-        assert process.poll() is None, "the dashboard ended by itself"
-        try:
-            with urllib.request.urlopen(url, timeout=0.2):
-                return
-        except OSError:
-            signal.sigtimedwait([], 0.1)
-    raise TimeoutError(url)
+def keep(window: Browser, name: str) -> None:
+    if folder := os.environ.get("WINNOW_SCREENSHOTS"):
+        window.screenshot(Path(folder) / f"{name}.png")
 
 
-def test_the_dashboard_shows_runs_states_and_artifacts(
+def test_the_dashboard_shows_runs_states_artifacts_lineage_and_schedule(
     workplace: Workplace, tiny_runs: list[dict[str, Any]], chromium: str
 ) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "flows.cli", "dashboard", "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, text=True, env=workplace.environment())
+    words = ["serve", "tiny", "--cron", "0 2 * * *", "--timezone", "Asia/Shanghai", "--port", str(port)]
+    command = [sys.executable, "-m", "flows.cli", *words, "--data-dir", str(workplace.data)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=workplace.environment())
     try:
-        wait_until_served(f"http://127.0.0.1:{port}/api/health", process)
+        assert process.stdout is not None
+        assert "serving winnow/tiny, at '0 2 * * *' Asia/Shanghai" in process.stdout.readline()
+        deployment = process.stdout.readline().removeprefix("dashboard: ").strip()
+        root = f"http://127.0.0.1:{port}"
+        name, flow_run = f"tiny {tiny_runs[-1]['run_id']}", tiny_runs[-1]["flow_run_id"]
+        lineage = query(
+            workplace.home,
+            f"select id from artifact where key = 'winnow-run' and replace(flow_run_id, '-', '') ="
+            f" '{flow_run.replace('-', '')}'",
+        )[0][0]
         with browser() as window:
-            window.open(f"http://127.0.0.1:{port}/runs")
-            name = f"tiny {tiny_runs[-1]['run_id']}"
-            window.wait_for("Flow runs", name, "Completed")
+            window.open(f"{root}/runs")
+            window.wait_for("Flow runs", name, "Completed", "manual")
             window.click(name)
             window.wait_for("15 Task runs", "Finished in state Cached", "evaluate", "report")
+            keep(window, "dashboard")
             window.click("Artifacts")
             window.wait_for("winnow-run", "MARKDOWN")
+            window.open(f"{root}/artifacts/artifact/{lineage}")
+            window.wait_for("compress", "cached", "Report:", "Data Docs of the gates:")
+            keep(window, "dashboard-lineage")
+            window.open(f"{root}/artifacts/key/winnow-dedupe-rows")
+            window.wait_for("winnow-dedupe-rows", "rows in and out of dedupe")
+            window.open(deployment)
+            window.wait_for("tiny", "At 02:00 AM every day", "Next Run", "06:00:00 PM")  # the browser's zone is UTC
+            keep(window, "dashboard-schedule")
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
