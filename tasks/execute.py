@@ -81,12 +81,12 @@ def examine(stage: "Stage", work: Workspace, blocked: str = "") -> Verdict:
     name, section = stage.name, work.config.section(stage.name)
     if section is None:
         return Verdict(name, "skipped", why_skipped(name, work))
+    if blocked:
+        return Verdict(name, "depends", why_depends(name, blocked, work))
     references = stage.references(section, work.config, work.data_dir) if stage.references else {}
     inputs = tuple(parents(name, work.upstream))
     code = work.codes.code((stage.run.__module__, stage.run.__name__))
     parts = key_parts(name, code.digest, stage.libraries, references, work.config, list(inputs))
-    if blocked:
-        return Verdict(name, "depends", why_depends(name, blocked, parts, work))
     key = key_of(parts)
     found = None if name in work.force else work.store.find(name, key, LOG.warning)
     if found is not None:

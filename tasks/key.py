@@ -59,20 +59,24 @@ def key_parts(
 
     Args:
         code: the code digest of the stage's function.
-        only: `scoring` for the key of the scores, in which no draw takes part.
+        only: `scoring` for the key of the scores.
     """
-    section = config.section(stage)
-    assert section is not None
-    seed = {} if only == "scoring" else {"seed": config.stage_seed(stage)}
     return {
         "stage": stage,
         "format": FORMAT,
-        "config": key_values(section, only) | seed,
+        "config": settings(stage, config, only),
         "inputs": [_input_digest(stage, artifact) for artifact in inputs],
         "code": code,
         "versions": library_versions(("python", "polars", *libraries)),
         "references": references,
     }
+
+
+def settings(stage: str, config: Config, only: str | None = None) -> dict[str, Any]:
+    """A stage's own configuration as it stands in the key, with its seed; in the key of scores no draw takes part."""
+    section = config.section(stage)
+    assert section is not None
+    return key_values(section, only) | ({} if only == "scoring" else {"seed": config.stage_seed(stage)})
 
 
 def key_of(parts: dict[str, Any]) -> str:

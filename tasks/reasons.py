@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.artifact import Artifact, read_manifest
 from tasks.kernels.digests import canonical_json
-from tasks.key import key_of
+from tasks.key import key_of, settings
 
 if TYPE_CHECKING:
     from tasks.execute import Workspace
@@ -56,10 +56,10 @@ def why_cached(stage: str, artifact: Artifact, work: "Workspace") -> str:
     return f"{same} as on {made} UTC" if made else same
 
 
-def why_depends(stage: str, above: str, parts: Mapping[str, Any], work: "Workspace") -> str:
-    """Which stage has to run first, and what changed in this one besides."""
+def why_depends(stage: str, above: str, work: "Workspace") -> str:
+    """Which stage has to run first, and which settings of this one changed besides; its code is not looked at yet."""
     old = _previous(stage, work)
-    words = [] if isinstance(old, str) else _own_changes(stage, old, parts)
+    words = [] if isinstance(old, str) else differences(old["config"], settings(stage, work.config))
     return f"{above} runs first" + (f"; {_listed(words)}" if words else "")
 
 
