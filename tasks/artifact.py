@@ -125,7 +125,7 @@ class Store:
         try:
             manifest = read_manifest(folder)
             problem = self._problem(folder, manifest, stage, key)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             problem = f"{MANIFEST} can't be read ({type(error).__name__})"
         if problem:
             warn(f"artifact {stage}/{key[:12]} is damaged: {problem}; it is built again")

@@ -100,6 +100,7 @@ def check_after(data: Path, before: str, undisturbed: dict[str, bytes], place: s
         assert before != "whole", f"{place}: the artifact that was there is gone"
     assert contents(Store(data).publish("clean", KEY, fill).path) == undisturbed, place
     assert Store(data).find("clean", KEY) is not None, place
+    assert [name for name in leftovers(data) if name.startswith("artifacts")] == [], place
     Store(data).sweep()  # as at the start of every run
     assert leftovers(data) == [], place
     assert [p.name for p in (data / "artifacts" / "clean").iterdir()] == [KEY], place

@@ -19,7 +19,7 @@ from tests.plain_run import records, write_config, write_source
 RUN = """
 import os, sys, time
 from pathlib import Path
-from tasks import artifact
+from tasks import artifact, execute
 from tests.test_two_runs import run
 
 data, config, override, ready, go, log = sys.argv[1:]
@@ -30,7 +30,14 @@ def noted(self, stage, key, fill):
         stream.write(f"{stage}/{key}\\\\n")
     return publish(self, stage, key, fill)
 
+def together(*given):  # both look for the scores before either can have made them
+    Path(ready + "-scores").touch()
+    while len(list(Path(ready).parent.glob("ready-*-scores"))) < 2:
+        time.sleep(0.001)
+    return scores_of(*given)
+
 artifact.Store.publish = noted
+scores_of, execute.scores_of = execute.scores_of, together if override else execute.scores_of
 Path(ready).touch()
 while not Path(go).exists():
     time.sleep(0.001)
