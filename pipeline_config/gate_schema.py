@@ -34,6 +34,7 @@ DEFAULTS: Mapping[str, Mapping[str, float]] = {
 there and stand once, every duplicate's kept row is kept, and no metric or loss is NaN or infinite."""
 
 DRIFT_NOTICED = 0.25  # population stability index from which a shift is called large (Siddiqi 2006); it warns, no more
+DRIFT_STAGES = ("ingest", "split")  # where it does, so that one shift is not told after every stage
 DRIFT_ROWS = 500  # rows on both sides from which that default is judged; with fewer the index is mostly chance
 
 

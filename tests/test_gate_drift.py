@@ -8,11 +8,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline_config.schema import Config
+from pipeline_config.gate_schema import RowGate
+from pipeline_config.schema import DATA_STAGES, Config
 from tasks.apply import write_decision
 from tasks.artifact import Artifact, Store
 from tasks.execute import Workspace, judge_gate
 from tasks.gates import reference
+from tasks.gates.bounds import Reference
+from tasks.gates.population import drift_bounds
 from tasks.gates.verdict import Verdict
 from tasks.kernels.rows import ROW_SCHEMA
 from tasks.ledger import Decision
@@ -99,6 +102,16 @@ def test_without_a_word_in_the_configuration_a_large_shift_warns_and_stops_nothi
     assert [check.expectation for check in verdict.noticed] == ["drift of languages (population stability index)"]
     assert before in verdict.warnings()[0]
     assert verdict.to_dict()["warnings"]
+
+
+def test_one_shift_is_noticed_where_data_come_in_and_where_training_takes_them(place: Place) -> None:
+    then = place.artifact(HALF, "a").manifest["facts"]["population"]
+    now = place.artifact([("en", 100)] * 800, "b").manifest["facts"]["population"]
+    before = Reference("a run", "0", then)
+    noticing = [stage for stage in DATA_STAGES if drift_bounds(now, before, RowGate(), stage)]
+    assert noticing == ["ingest", "split"]
+    asked = RowGate.model_validate({"max_drift": 0.1})
+    assert all(drift_bounds(now, before, asked, stage) for stage in DATA_STAGES)
 
 
 def test_few_rows_are_not_judged_by_default(place: Place) -> None:

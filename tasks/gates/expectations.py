@@ -33,7 +33,7 @@ def expectations(subject: Subject, gate: Gate) -> list[Bound]:
         *null_bounds(population, gate),
         *mix_bounds(population, gate),
         *length_bounds(population, gate),
-        *drift_bounds(population, subject.reference, gate),
+        *drift_bounds(population, subject.reference, gate, stage=subject.stage),
     ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline_config.fields import Range
-from pipeline_config.gate_schema import DRIFT_NOTICED, DRIFT_ROWS, MIXES, Drift, RowGate
+from pipeline_config.gate_schema import DRIFT_NOTICED, DRIFT_ROWS, DRIFT_STAGES, MIXES, Drift, RowGate
 from tasks.gates.bounds import Bound, Reference, Sample
 
 _WORDS = {"sources": "source", "tasks": "task", "labels": "label", "languages": "language", "splits": "split"}
@@ -75,15 +75,17 @@ def length_bounds(population: Mapping[str, Any] | None, gate: RowGate, unit: str
     return bounds
 
 
-def drift_bounds(population: Mapping[str, Any] | None, reference: Reference | None, gate: RowGate) -> list[Bound]:
-    """Drift since the reference run; nothing without one. By default a large shift of many rows warns."""
+def drift_bounds(
+    population: Mapping[str, Any] | None, reference: Reference | None, gate: RowGate, stage: str
+) -> list[Bound]:
+    """Drift since the reference run; nothing without one. By default a large shift of many rows warns (two stages)."""
     if population is None or reference is None:
         return []
     then, bounds = reference.population, []
-    many = min(population["rows"], then["rows"]) >= DRIFT_ROWS
+    noticed = stage in DRIFT_STAGES and min(population["rows"], then["rows"]) >= DRIFT_ROWS
     for kind in Drift.model_fields:
         limit: float | None = getattr(gate.max_drift, kind)
-        if limit is None and not many:
+        if limit is None and not noticed:
             continue
         now_counts, then_counts = _counted(population, kind), _counted(then, kind)
         if now_counts is None or then_counts is None or not (now_counts or then_counts):
