@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_config.errors import ModelError
+from tasks.kernels.flaky import patiently
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "1_Pooling/config.json"]  # no pickled weights
@@ -60,7 +61,7 @@ def download(name: str, place: str) -> Path:
 
     disable_progress_bars()
     try:
-        return Path(snapshot_download(name, allow_patterns=WANTED))
+        return Path(patiently(lambda: snapshot_download(name, allow_patterns=WANTED), f"fetching {name}"))
     except Exception as error:  # the client raises errors of several libraries
         raise _unreachable(name, place, error) from error
 
@@ -70,7 +71,7 @@ def _ask(name: str, place: str) -> Any:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        return HfApi().model_info(name, timeout=_SECONDS)
+        return patiently(lambda: HfApi().model_info(name, timeout=_SECONDS), f"asking the hub about {name}")
     except GatedRepoError as error:
         cure = "accept its terms on its page, then log in with `hf auth login`"
         raise ModelError(f"{name} is a gated model, and this account has no access", place=place, cure=cure) from error

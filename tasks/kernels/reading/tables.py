@@ -6,10 +6,12 @@ every field, null where it had none: that is how the library stores them.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline_config.errors import SourceError
+from tasks.kernels.flaky import patiently
 from tasks.kernels.reading.records import Batch, Read
 from tasks.kernels.reading.streams import damaged
 from tasks.kernels.records.odd import json_safe
@@ -51,7 +53,8 @@ def _load(name: str, subset: str | None, split: str, revision: str | None, place
         if saved_to_disk(Path(name)):
             dataset = datasets.load_from_disk(name)
             return dataset[split] if isinstance(dataset, datasets.DatasetDict) else dataset
-        return datasets.load_dataset(name, subset, split=split, revision=revision)
+        fetch = partial(datasets.load_dataset, name, subset, split=split, revision=revision)
+        return patiently(fetch, f"fetching the data set {name}")
     except Exception as error:  # the library raises its own, the hub client's and the network's
         first_line = str(error).strip().split("\n")[0]
         raise SourceError(
