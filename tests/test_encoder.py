@@ -39,10 +39,18 @@ def test_vectors_have_length_one_and_stand_in_the_order_of_the_texts(found):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
-def test_neighbours_do_not_matter(found, tmp_path, batch_size):
+def test_neighbours_and_batches_do_not_matter_to_the_bit(found, tmp_path, batch_size):
     order = [4, 0, 3, 6, 1, 2, 5]
-    again = vectors([TEXTS[i] for i in order], tmp_path, batch_size=batch_size)
-    np.testing.assert_allclose(again, found[order], atol=1e-6)
+    assert np.array_equal(vectors([TEXTS[i] for i in order], tmp_path, batch_size=batch_size), found[order])
+
+
+def test_a_text_alone_has_the_vector_it_has_among_others(tmp_path):
+    among = [
+        " ".join(["word", "list", "of", "numbers", "一二三"][: 1 + n % 5] * (1 + n % 11)) + f" {n}" for n in range(60)
+    ]
+    whole = vectors(among, tmp_path, batch_size=16)
+    for chosen in ([0], [7, 41], list(range(5, 40, 3))):
+        assert np.array_equal(vectors([among[n] for n in chosen], tmp_path, batch_size=16), whole[chosen])
 
 
 def test_it_is_the_mean_over_tokens_as_the_model_card_says(found):

@@ -13,7 +13,7 @@ import polars as pl
 
 _CJK = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]"
 _CHARS_PER_TOKEN = 3  # of text with spaces and of code; Chinese, Japanese and Korean have about one token a character
-_DECIMALS = 4  # further ones depend on batch and thread count
+_DECIMALS = 4  # a cosine's fourth decimal is what a threshold can mean
 _CHUNK = 8192  # rows whose cosines to every example are in memory at once
 
 
@@ -34,6 +34,8 @@ def view(max_length: int) -> pl.Expr:
 def nearest_mean(rows: np.ndarray, examples: np.ndarray, nearest: int) -> np.ndarray:
     """Mean cosine of each row to its nearest examples, rounded to four decimals.
 
+    Summed in float64, so that how many rows are compared at once, and on how many threads, is far below the rounding.
+
     Args:
         rows: (n, d) float32, rows of length 1.
         examples: (m, d) float32, rows of length 1; m at least 1.
@@ -43,12 +45,13 @@ def nearest_mean(rows: np.ndarray, examples: np.ndarray, nearest: int) -> np.nda
         (n,) float32 in [-1, 1].
     """
     count = min(nearest, examples.shape[0])
-    found = np.empty(rows.shape[0], dtype=np.float32)
+    against = examples.T.astype(np.float64)
+    found = np.empty(rows.shape[0], dtype=np.float64)
     for start in range(0, rows.shape[0], _CHUNK):
-        cosines = rows[start : start + _CHUNK] @ examples.T  # (chunk, m)
+        cosines = rows[start : start + _CHUNK].astype(np.float64) @ against  # (chunk, m)
         best = np.partition(cosines, examples.shape[0] - count, axis=1)[:, examples.shape[0] - count :]
         found[start : start + _CHUNK] = best.mean(axis=1)
-    return np.round(found, _DECIMALS)
+    return np.round(found, _DECIMALS).astype(np.float32)
 
 
 def _contents(*roles: str) -> pl.Expr:
