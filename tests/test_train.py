@@ -211,41 +211,6 @@ def test_the_rate_rises_then_falls_and_no_step_is_wasted(name: Any) -> None:
     assert (factors[-1] < 0.1) == (name in {"linear", "cosine"})
 
 
-def test_a_run_that_is_over_leaves_no_checkpoints(run: Run, tmp_path: Path) -> None:
-    run(max_steps=4, save_steps=2)
-    assert not list((tmp_path / "work-out").glob("checkpoint-*"))
-
-
-def test_an_interrupted_run_goes_on_from_its_checkpoint(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.kernels.checkpoints import last_checkpoint
-    from tasks.kernels.trainer import CompletionTrainer
-
-    _, whole = run("whole", max_steps=12, save_steps=4)
-    compute = CompletionTrainer.compute_loss
-    steps = {"n": 0}
-
-    def killed(self: Any, *args: Any, **kwargs: Any) -> Any:
-        steps["n"] += 1
-        if steps["n"] == 7:
-            raise KeyboardInterrupt
-        return compute(self, *args, **kwargs)
-
-    monkeypatch.setattr(CompletionTrainer, "compute_loss", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run("broken", max_steps=12, save_steps=4)
-    work = whole.parent / "work-broken"
-    half = work / "checkpoint-8"
-    half.mkdir()
-    found = last_checkpoint(work)
-    assert found is not None
-    assert found.name == "checkpoint-4"
-    assert not half.exists()
-    (whole.parent / "broken").rmdir()
-    output, resumed = run("broken", max_steps=12, save_steps=4)
-    assert output.metrics["steps"] == 12
-    assert digests(resumed) == digests(whole)
-
-
 def test_a_loss_that_is_no_number_names_the_rows(run: Run, base: Path) -> None:
     with pytest.raises(StageError, match=r"rows r\d\d") as caught:
         run(method="full", learning_rate=1e30, max_grad_norm=0, max_steps=20)

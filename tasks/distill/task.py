@@ -39,7 +39,6 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
     """Make one student and publish it; its tokenizer and chat template are its teacher's."""
     import torch
 
-    from tasks.kernels.checkpoints import clear_checkpoints
     from tasks.kernels.models import load_causal, load_tokenizer
     from tasks.kernels.objective import Objective, Teacher
     from tasks.kernels.precision import resolve_dtype
@@ -74,7 +73,6 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
     write_model(model.to(stored_dtype(str(folder))), tokenizer, given.out / name, card)
     history = json.dumps(fitted.history, indent=0, sort_keys=True)
     (given.out / name / HISTORY).write_text(history + "\n", encoding="utf-8")
-    clear_checkpoints(given.work / name)
     return Output({**fitted.metrics, "size_mb": size_mb(given.out / name)}, facts)
 
 

@@ -18,19 +18,17 @@ from typing import Any
 
 import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from pipeline_config.errors import StageError
 from pipeline_config.model_schema import EarlyStopping, Optimisation
-from tasks.kernels.checkpoints import last_checkpoint
+from tasks.kernels.checkpoints import drop_older, last_checkpoint, whole_checkpoint
 from tasks.kernels.objective import Batch, Objective
 from tasks.kernels.packing import IGNORED, NO_EXAMPLE, PackedRows, collate
 from tasks.kernels.quiet import quiet
 from tasks.kernels.schedule import count_steps, rate_factor
+from tasks.kernels.training_arguments import training_arguments
 from tasks.kernels.training_clock import TrainingClock
-
-_EVALUATIONS = 4  # in a run, where eval_steps says nothing
-_LEAST_SAVE_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -87,14 +85,15 @@ def fit(
     steps = count_steps(len(rows), settings)
     if validation is not None and not len(validation):
         validation = None
-    arguments = _arguments(settings, learning_rate, seed, work, steps, validation is not None, early_stopping)
+    arguments = training_arguments(settings, learning_rate, seed, work, steps, validation is not None, early_stopping)
     resumed = last_checkpoint(work)
     with quiet():
         trainer = CompletionTrainer(model, objective, arguments, rows, validation, pad, settings, label)
         if early_stopping is not None and validation is not None:
             trainer.add_callback(EarlyStoppingCallback(early_stopping.patience, early_stopping.min_delta))
         try:
-            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+            if resumed is None or not trainer.was_over(resumed):
+                trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         except torch.OutOfMemoryError as error:
             raise StageError(
                 "out of memory",
@@ -215,6 +214,30 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
             self._seen = _Seen()
         super().log(logs, start_time)
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Sealed when whole; those before it go after that (the Trainer would drop them first, by their times)."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        with whole_checkpoint(folder, self._label):
+            super()._save_checkpoint(model, trial)
+        drop_older(folder, self.state.best_model_checkpoint)
+
+    def was_over(self, checkpoint: Path) -> bool:
+        """Whether training came to its end at a checkpoint; if so the model and its history are as they were then."""
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        over: bool = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
+        if over:
+            self.state = state
+            if self.args.load_best_model_at_end:
+                self._load_best_model()
+            else:
+                self._load_from_checkpoint(str(checkpoint))
+        return over
+
+    def _load_best_model(self) -> None:
+        """From the work folder of now: a run may go on after its data folder was moved."""
+        self.state.best_model_checkpoint = str(Path(self.args.output_dir) / Path(self.state.best_model_checkpoint).name)
+        super()._load_best_model()
+
     def history(self) -> list[dict[str, float]]:
         """The losses, without times: the same run gives the same lines."""
         lines = [line for line in self.state.log_history if "loss" in line or "eval_loss" in line]
@@ -252,44 +275,3 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
 def learned_weight(batch: Batch) -> torch.Tensor:
     """The weight of a batch's learned tokens, summed."""
     return (batch["weights"] * (batch["labels"] != IGNORED)).sum()
-
-
-def _arguments(
-    settings: Optimisation,
-    learning_rate: float,
-    seed: int,
-    work: Path,
-    steps: int,
-    validates: bool,
-    early_stopping: EarlyStopping | None,
-) -> TrainingArguments:
-    evaluate = settings.eval_steps or math.ceil(steps / _EVALUATIONS)
-    best = early_stopping is not None and validates
-    save = evaluate if best else settings.save_steps or max(_LEAST_SAVE_STEPS, evaluate)
-    return TrainingArguments(
-        output_dir=str(work),
-        per_device_train_batch_size=settings.per_device_train_batch_size,
-        per_device_eval_batch_size=settings.per_device_train_batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        learning_rate=learning_rate,
-        max_steps=steps,
-        max_grad_norm=settings.max_grad_norm,
-        weight_decay=settings.weight_decay,
-        fp16=settings.precision == "fp16",  # for its loss scaling; the casting itself is the objective's
-        seed=seed,
-        data_seed=seed,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if validates else "no",
-        eval_steps=evaluate if validates else None,
-        save_strategy="steps",
-        save_steps=save,
-        save_total_limit=1,
-        load_best_model_at_end=best,
-        metric_for_best_model="eval_loss" if best else None,
-        greater_is_better=False if best else None,
-        remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        disable_tqdm=True,
-        report_to="none",
-    )

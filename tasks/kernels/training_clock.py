@@ -19,9 +19,11 @@ class TrainingClock(TrainerCallback):  # type: ignore[misc]
         self._from = 0
 
     def tokens_per_second(self, steps: list[dict[str, float]]) -> float:
-        """Real tokens per second of this session, evaluations and checkpoints not counted."""
+        """Real tokens per second of this session, evaluations and checkpoints not counted; 0 without a step."""
+        if not self._seconds:
+            return 0.0
         before = [line["tokens"] for line in steps if line["step"] <= self._from]
-        return (steps[-1]["tokens"] - (before[-1] if before else 0)) / max(self._seconds, 1e-9)
+        return (steps[-1]["tokens"] - (before[-1] if before else 0)) / self._seconds
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._from = state.global_step

@@ -73,7 +73,6 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     import torch
     from transformers import set_seed
 
-    from tasks.kernels.checkpoints import clear_checkpoints
     from tasks.kernels.models import load_causal
     from tasks.kernels.objective import Objective, check_packing
     from tasks.kernels.precision import resolve_dtype
@@ -118,7 +117,6 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
         model, metrics["merge_max_logit_difference"] = _merged(given, folder, model, rows, text)
     write_model(model.to(stored_dtype(folder)), tokenizer, given.out / MODEL_FOLDER, text)
     (given.out / HISTORY).write_text(json.dumps(fitted.history, indent=0, sort_keys=True) + "\n", encoding="utf-8")
-    clear_checkpoints(given.work)
     metrics["size_mb"] = size_mb(given.out / MODEL_FOLDER)
     facts = {"method": config.method, "learning_rate": rate, "precision": dtype, **counted, **rows.facts}
     return Output(metrics, facts)
