@@ -107,23 +107,34 @@ def run_markdown(
         report: the run's page, if it is written.
         docs: the front page of the Data Docs, if a gate was judged.
     """
-    lines = [f"# run {record.run_id}", "", "```mermaid", "flowchart TD"]
-    for name, artifact in upstream.items():
-        rows = artifact.manifest["rows"]
-        count = f"<br/>{rows['out']:,} rows" if rows["out"] else ""
-        lines.append(f'  {name}["{name}{count}<br/>{record.stage(name).state}"]')
-        parents = dict.fromkeys(parent["stage"] for parent in artifact.manifest["parents"])
-        lines += [f"  {parent} --> {name}" for parent in parents if name != "report"]
-    if "report" in upstream and len(upstream) > 1:
-        lines.append(f"  {list(upstream)[-2]} --> report")
-    lines += ["```", "", "| stage | state | seconds | why |", "|---|---|---:|---|"]
+    made_from = {name: _parents(name, upstream) for name in upstream}
+    lines = [f"# run {record.run_id}", "", "| stage | state | rows | made from | seconds | why |"]
+    lines.append("|---|---|---:|---|---:|---|")
     for stage in record.stages:
         seconds = "" if stage.seconds is None else f"{stage.seconds:.1f}"
-        lines.append(f"| {stage.name} | {stage.state} | {seconds} | {stage.reason.replace('|', '/')} |")
+        known = upstream.get(stage.name)
+        rows = f"{known.manifest['rows']['out']:,}" if known and known.manifest["rows"]["out"] else ""
+        parents = ", ".join(made_from.get(stage.name, []))
+        why = stage.reason.replace("|", "/")
+        lines.append(f"| {stage.name} | {stage.state} | {rows} | {parents} | {seconds} | {why} |")
     for name, page in (("Report", report), ("Data Docs of the gates", docs)):
         if page is not None:  # a browser may refuse to open a file from here, so the path stands there too
             lines += ["", f"{name}: [{page.name}]({page.absolute().as_uri()}) (`{page.absolute()}`)"]
-    return "\n".join(lines)
+    # Prefect's first interface shows the graph's source, its second one draws it
+    lines += ["", "The lineage, drawn in Prefect's V2 interface (*Switch to V2 UI*):", "", "```mermaid", "flowchart TD"]
+    for name, artifact in upstream.items():
+        out = artifact.manifest["rows"]["out"]
+        count = f"<br/>{out:,} rows" if out else ""
+        lines.append(f'  {name}["{name}{count}<br/>{record.stage(name).state}"]')
+        lines += [f"  {parent} --> {name}" for parent in made_from[name]]
+    return "\n".join([*lines, "```"])
+
+
+def _parents(name: str, upstream: dict[str, Artifact]) -> list[str]:
+    """The stages whose artifacts a stage was made from; the report reads all of them, and only the last is named."""
+    if name == "report":
+        return list(upstream)[-2:-1]
+    return list(dict.fromkeys(parent["stage"] for parent in upstream[name].manifest["parents"]))
 
 
 def outcome(manifest: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.browser import Browser, browser
 from tests.command import Workplace
-from tests.prefect_home import free_port, query
+from tests.prefect_home import free_port, query, wait_until
 
 pytestmark = [pytest.mark.model, pytest.mark.server, pytest.mark.browser]
 
@@ -50,8 +50,10 @@ def test_the_dashboard_shows_runs_states_artifacts_lineage_and_schedule(
             keep(window, "dashboard")
             window.click("Artifacts")
             window.wait_for("winnow-run", "MARKDOWN")
-            window.open(f"{root}/artifacts/artifact/{lineage}")
+            window.open(f"{root}/v2/artifacts/artifact/{lineage}")
             window.wait_for("compress", "cached", "Report:", "Data Docs of the gates:")
+            wait_until(lambda: int(window.ask("return document.querySelectorAll('svg g.node').length")) == 15)
+            window.ask("document.querySelector('svg g.node').scrollIntoView()")
             keep(window, "dashboard-lineage")
             window.open(f"{root}/artifacts/key/winnow-dedupe-rows")
             window.wait_for("winnow-dedupe-rows", "rows in and out of dedupe")
