@@ -109,6 +109,27 @@ def test_a_schedule_runs_by_itself_one_at_a_time_and_makes_up_for_missed_runs_on
     assert {run["status"] for run in place.runs()} <= {"done", "interrupted"}
 
 
+def _found(place: Workplace) -> str:
+    """The server that a run would use."""
+    program = "from flows.server import find_server; server = find_server(); print(server and server.address)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=place.environment())
+    return done.stdout.strip()
+
+
+@pytest.mark.server
+def test_runs_beside_a_dashboard_share_its_server_until_it_ends_or_is_killed(place: Workplace) -> None:
+    for number in (signal.SIGINT, signal.SIGKILL):
+        assert _found(place) == "None"
+        port = free_port()
+        dashboard = _start(place, "dashboard", "--port", str(port))
+        assert dashboard.stdout is not None
+        assert f"127.0.0.1:{port}" in dashboard.stdout.readline()
+        assert _found(place) == f"http://127.0.0.1:{port}"
+        dashboard.send_signal(number)
+        dashboard.communicate(timeout=60)
+    assert _found(place) == "None"
+
+
 @pytest.mark.server
 def test_the_deployments_of_prefect_yaml_run_in_a_process_pool(place: Workplace, tmp_path: Path) -> None:
     config, port = small_config(tmp_path), free_port()
