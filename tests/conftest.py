@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.command import Workplace
+from tests.prefect_home import STARTED
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -42,6 +43,17 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 def tiny_runs(workplace: Workplace) -> list[dict[str, Any]]:
     """The tiny recipe, run twice: the run records."""
     return [workplace.document("run", "tiny"), workplace.document("run", "tiny")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    """A test that fails leaves no process behind."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture(scope="session")

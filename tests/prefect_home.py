@@ -13,6 +13,9 @@ from typing import Any
 
 from tests.command import Workplace
 
+STARTED: "list[subprocess.Popen[str]]" = []
+"""What a test started and, if it fails, leaves running; `conftest.py` ends it."""
+
 _PROGRAM = """
 import dataclasses, pathlib, signal, sys
 import tasks.ingest.task as module
@@ -50,7 +53,9 @@ def start_run(place: Workplace, mode: str, marker: Path, config: Path, **variabl
     """A run whose ingest waits for ever (`wait`), raises an error that quotes a row (`raise`), or loops (`track`)."""
     words = [sys.executable, "-c", _PROGRAM, mode, str(marker), "run", str(config), "--data-dir", str(place.data)]
     environment = place.environment(**variables)
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    STARTED.append(process)
+    return process
 
 
 def free_port() -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.command import Workplace
-from tests.prefect_home import free_port, query, small_config, wait_until
+from tests.prefect_home import STARTED, free_port, query, small_config, wait_until
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,7 +25,11 @@ def place(tmp_path: Path, migrated_home: Path) -> Workplace:
 
 def _start(place: Workplace, *words: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "flows.cli", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=place.environment())
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=place.environment()
+    )
+    STARTED.append(process)
+    return process
 
 
 def _serve(place: Workplace, config: Path, port: int, *schedule: str) -> "subprocess.Popen[str]":
