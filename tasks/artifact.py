@@ -196,7 +196,7 @@ class Store:
         for file in manifest["files"]:
             self.digests.remember(final / file["path"], file["sha256"])
         self.digests.save()  # now, not at the end of the run: a killed one's artifacts need no second reading
-        return Artifact(final, manifest)
+        return Artifact(final, read_manifest(final))  # as every later run reads it, down to the order of its keys
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -256,3 +256,12 @@ def test_the_manifest_lists_every_file_with_its_digest(tmp_path: Path) -> None:
     manifest = json.loads((path / "manifest.json").read_text())
     assert [file["path"] for file in manifest["files"]] == ["part-00000.parquet", "removed.parquet"]
     assert all(len(file["sha256"]) == 64 for file in manifest["files"])
+
+
+def test_what_is_published_reads_as_what_is_found_down_to_the_order_of_keys(tmp_path: Path) -> None:
+    """The report shows configurations: it must not tell a stage that just ran from a cached one."""
+    store = Store(tmp_path)
+    new = store.publish("clean", "k" * 64, lambda out: fill(out) | {"config": {"b": 1, "a": (2, 3)}})
+    found = store.find("clean", "k" * 64)
+    assert found is not None
+    assert json.dumps(new.manifest) == json.dumps(found.manifest)
