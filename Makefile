@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: run install test lint bench clean
+.PHONY: run install test lint bench crash clean
 
 run: .venv/run.stamp  ## the demo, from raw text to an evaluated model
 	$(BIN)/winnow run demo
@@ -21,6 +21,9 @@ lint: .venv/dev.stamp
 
 bench: .venv/test.stamp  ## the benchmarks; nothing else should run meanwhile
 	$(BIN)/python -m benchmarks
+
+crash: .venv/test.stamp  ## the tiny recipe killed fifty times at random moments (about half an hour)
+	$(BIN)/python -m benchmarks.crash --kills 50
 
 clean:  ## everything that can be made again, but not your data folder's artifacts
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
