@@ -51,6 +51,12 @@ class Optimisation(Strict):
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
     num_train_epochs: float = Field(1.0, gt=0)
     max_steps: int | None = Field(None, ge=1, description="optimiser steps, in place of num_train_epochs")
+    max_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="minutes of optimiser steps after which training ends and is published as it is; a run that goes on "
+        "has as many again. What is learned then depends on the machine's speed",
+    )
     per_device_train_batch_size: int = Field(4, ge=1, description="packed rows in a step")
     gradient_accumulation_steps: int = Field(1, ge=1)
     max_grad_norm: float = Field(1.0, ge=0, description="0: no clipping")

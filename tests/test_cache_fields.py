@@ -20,6 +20,7 @@ from tests.cached_place import Outcome, Place, make_place, settings, stages, sta
 
 OPTIMISATION = {
     "learning_rate": 0.5, "lr_scheduler_type": "linear", "warmup_ratio": 0.5, "num_train_epochs": 2, "max_steps": 2,
+    "max_minutes": 9.0,
     "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_grad_norm": 2, "weight_decay": 0.1,
     "optim": "adam", "packing": False, "packed_length": 65, "precision": "fp32", "eval_steps": 3,
     "max_eval_examples": 3,

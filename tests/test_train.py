@@ -186,6 +186,19 @@ def test_accumulated_batches_learn_as_one_large_batch(run: Run) -> None:
     assert len([line for line in json.loads((out / "history.json").read_text()) if "loss" in line]) == 3
 
 
+@pytest.mark.parametrize("early_stopping", [None, {"patience": 9}])
+def test_a_time_limit_ends_training_at_a_step_and_publishes_what_was_learned(
+    run: Run, early_stopping: dict[str, int] | None
+) -> None:
+    output, out = run(method="full", num_train_epochs=50, max_minutes=1e-9, early_stopping=early_stopping)
+    assert output.metrics["steps"] == 1
+    assert output.metrics["steps_left_out"] > 0
+    assert output.metrics["eval_loss"] < 99
+    assert load_causal(str(out / "model"), "float32")
+    whole, _ = run("whole", method="full", max_steps=2, max_minutes=60)
+    assert (whole.metrics["steps"], "steps_left_out" in whole.metrics) == (2, False)
+
+
 def test_early_stopping_gives_back_the_best_checkpoint(run: Run, base: Path) -> None:
     """Train and validation contradict each other, so the validation loss rises from the first evaluation."""
     config = config_of(base)

@@ -11,6 +11,7 @@ What differs from the Trainer's own ways, and why:
 Imported by the stages that train, when they run.
 """
 
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,9 @@ from tasks.kernels.quiet import quiet
 from tasks.kernels.schedule import count_steps, rate_factor
 from tasks.kernels.training_arguments import training_arguments
 from tasks.kernels.training_clock import TrainingClock
+
+
+LOG = logging.getLogger("winnow")
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ def fit(
                 place=label,
                 cure="lower per_device_train_batch_size or packed_length, and raise gradient_accumulation_steps",
             ) from error
+    if left := trainer.measured().get("steps_left_out"):
+        LOG.warning("%s: max_minutes is up, %d of %d steps are left out", label, left, trainer.state.max_steps)
     return Fit(trainer.history(), trainer.measured())
 
 
@@ -124,7 +130,7 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
         label: str,
     ) -> None:
         self._objective, self._settings, self._label = objective, settings, label
-        self._seen, self._clock = _Seen(), TrainingClock(label)
+        self._seen, self._clock = _Seen(), TrainingClock(label, settings.max_minutes)
         super().__init__(
             model=model,
             args=arguments,
@@ -256,6 +262,8 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
             "rows_seen": float(steps[-1]["examples"]),
             "tokens_per_second": self._clock.tokens_per_second(steps),
         }
+        if self._clock.is_up:
+            metrics["steps_left_out"] = float(self.state.max_steps - self.state.global_step)
         if found:
             kept = self.state.best_metric if self.args.load_best_model_at_end else None
             metrics |= {"eval_loss": found[-1] if kept is None else float(kept), "eval_loss_first": found[0]}

@@ -1,5 +1,6 @@
 """The time of a training run and its bar; imported by the trainer, when it runs."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +11,20 @@ from tasks.kernels.progress import Bar
 
 
 class TrainingClock(TrainerCallback):  # type: ignore[misc]
-    """Time spent in optimiser steps, and a bar on a terminal; no checkpoint of a run that is over."""
+    """Time spent in optimiser steps, its limit, and a bar on a terminal; no checkpoint of a run that is over.
 
-    def __init__(self, label: str) -> None:
+    Args:
+        label: of the bar.
+        max_minutes: ends training at the step after which this time is used up.
+
+    Attributes:
+        is_up: whether the limit ended training.
+    """
+
+    def __init__(self, label: str, max_minutes: float | None) -> None:
         self._label = label
+        self._limit = math.inf if max_minutes is None else max_minutes * 60
+        self.is_up = False
         self._bar: Any = None
         self._started = self._seconds = 0.0
         self._from = 0
@@ -35,7 +46,12 @@ class TrainingClock(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         self._seconds += time.perf_counter() - self._started
         self._bar.advance()
-        if state.global_step >= state.max_steps and not args.load_best_model_at_end:
+        is_over = state.global_step >= state.max_steps
+        if self._seconds >= self._limit and not is_over:
+            self.is_up = is_over = control.should_training_stop = control.should_log = True
+            control.should_evaluate = args.eval_strategy != "no"
+            control.should_save = args.load_best_model_at_end
+        if is_over and not args.load_best_model_at_end:
             control.should_save = False
         return control
 
