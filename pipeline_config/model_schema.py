@@ -54,8 +54,8 @@ class Optimisation(Strict):
     max_minutes: float | None = Field(
         None,
         gt=0,
-        description="minutes of optimiser steps after which training ends and is published as it is; a run that goes on "
-        "has as many again. What is learned then depends on the machine's speed",
+        description="minutes of optimiser steps after which training ends and is published as it is; a run that goes "
+        "on has as many again. What is learned then depends on the machine's speed",
     )
     per_device_train_batch_size: int = Field(4, ge=1, description="packed rows in a step")
     gradient_accumulation_steps: int = Field(1, ge=1)

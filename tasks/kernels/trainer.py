@@ -31,7 +31,6 @@ from tasks.kernels.schedule import count_steps, rate_factor
 from tasks.kernels.training_arguments import training_arguments
 from tasks.kernels.training_clock import TrainingClock
 
-
 LOG = logging.getLogger("winnow")
 
 
