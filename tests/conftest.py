@@ -16,6 +16,16 @@ from tests.prefect_home import STARTED
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads wait for each other, so two workers with two each crawl
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A worker takes a file at a time, and one of them all tests that look at the runs of the tiny recipe."""
+    for item in items:
+        is_tiny = "workplace" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("tiny" if is_tiny else item.path.stem))
 
 
 @pytest.fixture(scope="session")
