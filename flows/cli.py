@@ -292,7 +292,25 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        damage = _damaged_artifact(error)
+        if damage is None:
+            raise
+        sys.exit(_fail(damage))
     sys.exit(code or 0)
+
+
+def _damaged_artifact(error: Exception) -> WinnowError | None:
+    """What to say where a command met an artifact that is cut, altered or gone; None: it is something else."""
+    gone = isinstance(error, FileNotFoundError) and "artifacts" in Path(str(error.filename)).parts
+    if not gone and (not type(error).__module__.startswith("polars") or "parquet" not in str(error).lower()):
+        return None
+    what = f"{error.filename} is gone" if isinstance(error, FileNotFoundError) else f"it can't be read ({error})"
+    return ConfigError(
+        f"an artifact of this run is damaged: {what}",
+        place="artifacts",
+        cure="run the configuration again; what is damaged is named and made anew",
+    )
 
 
 def _config_name(config: str | None, sets: list[str] | None) -> str:

@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,10 @@ def show_status(run_id: str, data_dir: str | None, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(record.to_dict(), ensure_ascii=False))
         return
+    from flows.overview import status_of
     from flows.show import print_run
 
-    print_run(record, folder)
+    print_run(replace(record, status=status_of(record, folder)), folder)
 
 
 def print_config(name: str, overrides: list[str], *, schema: bool) -> None:

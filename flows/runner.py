@@ -182,8 +182,8 @@ class Runner:
         """The page of this run, behind the record: a run is no failure because its page can't be written."""
         try:
             write_report(self.record, self.work.data_dir)
-        except OSError as error:
-            LOG.warning("the report of this run can't be written: %s", error.strerror or error)
+        except Exception as error:
+            LOG.warning("the report of this run can't be written: %s: %s", type(error).__name__, error)
 
 
 def quiet_loggers() -> None:

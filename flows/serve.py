@@ -23,6 +23,7 @@ from tasks.key import data_folder
 
 _SECONDS_BETWEEN_LOOKS = 5.0
 _MISSED = "missed while nothing served this schedule; a later run makes up for it"
+_YEAR = 366 * 24 * 3600  # seconds
 
 
 def serve_dashboard(port: int) -> int:
@@ -132,8 +133,10 @@ def _schedule(cron: str | None, interval: float | None, timezone: str | None) ->
             cure="give an IANA name such as Asia/Shanghai or Europe/Berlin",
         )
     if interval is not None:
-        if not interval >= 1:
-            raise ConfigError(f"{interval:g} s is too short", place="--interval", cure="give seconds, 1 or more")
+        if not 1 <= interval <= _YEAR:
+            raise ConfigError(
+                f"{interval:g} s is no interval", place="--interval", cure=f"give seconds, 1 to {_YEAR:,} (a year)"
+            )
         return Interval(interval, timezone=zone)
     assert cron is not None
     try:

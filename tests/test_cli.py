@@ -132,3 +132,22 @@ def stuck(*given):
 flows.runner.produce = stuck
 main()
 """
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone"])
+def test_a_damaged_artifact_is_an_error_with_a_cure_for_whoever_reads_it(
+    workplace: Workplace, tmp_path: Path, harm: str
+) -> None:
+    place = Workplace(tmp_path / "data", workplace.home)
+    (tmp_path / "a.jsonl").write_text('{"text": "Some text."}\n')
+    sources = f"ingest.sources=[{{path: {tmp_path / 'a.jsonl'}}}]"
+    record = place.document("run", "default", "--set", sources, "--until", "ingest")
+    (part,) = place.folder(record, "ingest").glob("part-*.parquet")
+    if harm == "cut":
+        part.write_bytes(part.read_bytes()[:-9])
+    else:
+        part.parent.joinpath("manifest.json").unlink()
+    done = place.winnow("export", "--stage", "ingest", "--out", str(tmp_path / "out.jsonl"), "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["cure"]
+    assert "Traceback" not in done.stderr

@@ -66,7 +66,7 @@ def _states(place: Workplace) -> list[tuple[str, str, str]]:
         (["--cron", "0 2 * * *", "--timezone", "Asia/Shangai"], "--timezone", "did you mean 'Asia/Shanghai'?"),
         (["--cron", "0 2 * * *", "--interval", "60"], "--cron, --interval", "either a cron line or an interval"),
         ([], "--cron, --interval", "winnow serve --cron"),
-        (["--interval", "0"], "--interval", "1 or more"),
+        (["--interval", "0"], "--interval", "1 to 31,622,400"),
     ],
 )
 def test_a_wrong_schedule_is_exit_2_with_a_cure(
