@@ -9,7 +9,6 @@ that started in between finds all or nothing of an artifact, and computes what i
 says who needs them. Files that are not recognised are left alone.
 """
 
-import fcntl
 import os
 import re
 import secrets
@@ -26,13 +25,13 @@ from pipeline_config.errors import ArtifactError, ConfigError, WinnowError
 from pipeline_config.schema import STAGES
 from tasks.artifact import Store, read_manifest
 from tasks.gates.docs import data_docs_index, write_index
+from tasks.kernels.durable import is_held
 from tasks.presence import collecting, running
 from tasks.runs import RunRecord, read_run, run_ids
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _RUN = re.compile(r"\d{8}T\d{6}-[0-9a-f]{4}")
 _TRASH = ".collected-"
-_TEMPORARIES = (".*.tmp*", "*.tmp", "artifacts/*/.*.tmp*", "artifacts/*/scores/.*.tmp*", "runs/.*.tmp*", "gates/*.tmp*")
 Key = tuple[str, str]  # stage, key
 
 
@@ -167,10 +166,10 @@ def _doomed(data_dir: Path, needs: Needs) -> Iterator[tuple[str, Path]]:
             if stage not in needs.busy and not any(_made_for(_manifest(path), stage, other) for other in used):
                 yield "score table", path
         for path in _folders(data_dir / "work" / stage):
-            if (stage, path.name) not in needs.unfinished and not _locked(path):
+            if (stage, path.name) not in needs.unfinished and not is_held(path / "lock"):
                 yield "work folder", path
         for path in _folders(data_dir / "work" / stage / "scores"):
-            if stage not in needs.busy and not _locked(path):
+            if stage not in needs.busy and not is_held(path / "lock"):
                 yield "work folder", path
     for path in sorted((data_dir / "gates").rglob("*")):
         if path.is_file() and _DIGEST.fullmatch(path.stem) and path.stem not in needs.verdicts and not needs.running:
@@ -209,13 +208,6 @@ def _leftovers(data_dir: Path, needs: Needs) -> Iterator[Path]:
     yield from sorted(data_dir.glob(f"{_TRASH}*"))
 
 
-def _moment(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
 def _made_for(scores: Mapping[str, Any], stage: str, artifact: Mapping[str, Any]) -> bool:
     """Whether a stage's artifact was, or could have been, decided from these scores."""
     return (
@@ -251,17 +243,6 @@ def _moved_away(items: list[Item], data_dir: Path) -> Path:
 
 def _folders(parent: Path) -> list[Path]:
     return sorted(path for path in parent.glob("*") if _DIGEST.fullmatch(path.name) and path.is_dir())
-
-
-def _locked(folder: Path) -> bool:
-    try:
-        with (folder / "lock").open() as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _readable(data_dir: Path, run_id: str) -> RunRecord | None:

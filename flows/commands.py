@@ -3,14 +3,13 @@
 import json
 import shlex
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flows.planner import Selection, check_range, make_plan, preflight, workspace
 from flows.start import start_flow
-from pipeline_config.errors import ConfigError
+from flows.writable import check_writable
 from pipeline_config.load import load_config
 from pipeline_config.schema import Config
 from tasks.key import data_folder
@@ -148,16 +147,7 @@ def _check_writable(folder: Path) -> None:
     """Raise ConfigError, before anything runs, if the data folder can't be written to."""
     inside = [folder / name for name in ("artifacts", "runs", "work")]
     for below in (folder, *inside, *inside[0].glob("*")):
-        try:
-            below.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=below):
-                continue
-        except OSError as error:
-            raise ConfigError(
-                f"{below} can't be written: {error.strerror or error}",
-                place="--data-dir",
-                cure="name a folder that you may write to",
-            ) from error
+        check_writable(below, place="--data-dir", cure="name a folder that you may write to")
 
 
 def _say(text: str) -> None:

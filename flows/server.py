@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from flows.writable import check_writable
 from pipeline_config.errors import ConfigError
 
 _NOTE = "winnow-dashboard.json"
@@ -198,17 +199,7 @@ def prefect_home() -> Path:
 
 def check_home() -> None:
     """Raise ConfigError if Prefect's folder can't be written; Prefect itself finds out after two minutes."""
-    home = prefect_home()
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
-            return
-    except OSError as error:
-        raise ConfigError(
-            f"{home} can't be written: {error.strerror or error}",
-            place="PREFECT_HOME",
-            cure="set PREFECT_HOME to a folder that you may write to",
-        ) from error
+    check_writable(prefect_home(), place="PREFECT_HOME", cure="set PREFECT_HOME to a folder that you may write to")
 
 
 def _open_dashboard() -> Server | None:

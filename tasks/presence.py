@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.kernels.durable import is_held
+
 _COLLECTION = ".collection.lock"
 
 
@@ -34,14 +36,7 @@ class Presence:
 
 def is_running(data_dir: Path, run_id: str) -> bool:
     """Whether a living process, on any machine that shares the folder's locks, holds the run."""
-    try:
-        with _lock_file(data_dir, run_id).open() as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return is_held(_lock_file(data_dir, run_id))
 
 
 def running(data_dir: Path) -> set[str]:

@@ -132,6 +132,18 @@ def put_in_place(temporary: Path, final: Path) -> None:
         _remove(aside)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a living process holds a lock file for itself; not if the file is gone."""
+    try:
+        with path.open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def no_room(error: BaseException) -> str:
     """Why nothing could be written (`No space left on device`), if that is what an error says; else the empty text."""
     code = error.errno if isinstance(error, OSError) else None
