@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.interrupts import keep_interrupts
 from flows.options import (
     AnyRun,
     Config,
@@ -279,6 +280,7 @@ def main() -> None:
     """
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    keep_interrupts()
     try:
         code = app(standalone_mode=False)
     except WinnowError as error:
