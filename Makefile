@@ -11,7 +11,7 @@ run: .venv/run.stamp  ## the demo, from raw text to an evaluated model
 install: .venv/run.stamp
 
 test: .venv/test.stamp  ## every test that this machine can run
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -273,6 +273,9 @@ def dashboard(
     raise typer.Exit(serve_dashboard(port))
 
 
+_INTERRUPTED = 130  # exit code, as shells have it
+
+
 def main() -> None:
     """Run the command line.
 
@@ -289,8 +292,7 @@ def main() -> None:
         command = error.ctx.command_path if error.ctx else "winnow"
         sys.exit(_fail(ConfigError(error.format_message(), place=command, cure=f"{command} --help")))
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; the same command goes on from the cache", file=sys.stderr)
-        sys.exit(130)
+        code = _INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -299,6 +301,8 @@ def main() -> None:
         if damage is None:
             raise
         sys.exit(_fail(damage))
+    if code == _INTERRUPTED:  # Typer makes this of a KeyboardInterrupt
+        print("interrupted; the same command goes on from the cache", file=sys.stderr)
     sys.exit(code or 0)
 
 

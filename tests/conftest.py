@@ -20,12 +20,26 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads wait for each other, 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+_TINY = ("test_tiny_run.py", "test_dashboard.py", "test_report_run.py")  # they look at the same two runs
+_SLOW = (*_TINY, "test_crash.py", "test_resume_training.py", "test_serve.py", "test_same_bytes.py", "test_cli.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A worker takes a file at a time, and one of them all tests that look at the runs of the tiny recipe."""
-    for item in items:
-        is_tiny = "workplace" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("tiny" if is_tiny else item.path.stem))
+    """What takes longest goes first, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: _SLOW.index(item.path.name) if item.path.name in _SLOW else len(_SLOW))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker takes a file at a time, and one of them all files that look at the runs of the tiny recipe."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "tiny" if file.endswith(_TINY) else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,8 @@ def write_rows(folder: Path, n: int = 12) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workplace:
+def place(tmp_path: Path, migrated_home: Path) -> Workplace:
+    shutil.copytree(migrated_home, tmp_path / "prefect")
     return Workplace(tmp_path / "data", tmp_path / "prefect")
 
 
@@ -115,6 +117,7 @@ def test_ctrl_c_exits_130_and_the_record_says_interrupted(place: Workplace, tmp_
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert "to go on: winnow resume 2" in errors
+    assert "interrupted; the same command goes on" in errors
     record = place.runs()[-1]
     assert record["status"] == "interrupted"
     assert {entry["name"]: entry["state"] for entry in record["stages"]}["ingest"] == "failed"
@@ -134,20 +137,17 @@ main()
 """
 
 
-@pytest.mark.parametrize("harm", ["cut", "gone"])
-def test_a_damaged_artifact_is_an_error_with_a_cure_for_whoever_reads_it(
-    workplace: Workplace, tmp_path: Path, harm: str
-) -> None:
-    place = Workplace(tmp_path / "data", workplace.home)
+@pytest.mark.server
+def test_a_damaged_artifact_is_an_error_with_a_cure_for_whoever_reads_it(place: Workplace, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "Some text."}\n')
     sources = f"ingest.sources=[{{path: {tmp_path / 'a.jsonl'}}}]"
     record = place.document("run", "default", "--set", sources, "--until", "ingest")
     (part,) = place.folder(record, "ingest").glob("part-*.parquet")
-    if harm == "cut":
-        part.write_bytes(part.read_bytes()[:-9])
-    else:
-        part.parent.joinpath("manifest.json").unlink()
-    done = place.winnow("export", "--stage", "ingest", "--out", str(tmp_path / "out.jsonl"), "--json")
-    assert done.returncode == 2
-    assert json.loads(done.stdout)["error"]["cure"]
-    assert "Traceback" not in done.stderr
+    part.write_bytes(part.read_bytes()[:-9])
+    cut = place.winnow("export", "--stage", "ingest", "--out", str(tmp_path / "out.jsonl"), "--json")
+    part.parent.joinpath("manifest.json").unlink()
+    gone = place.winnow("export", "--stage", "ingest", "--out", str(tmp_path / "out.jsonl"), "--json")
+    for done in (cut, gone):
+        assert done.returncode == 2
+        assert json.loads(done.stdout)["error"]["cure"]
+        assert "Traceback" not in done.stderr
