@@ -57,9 +57,10 @@ def needs() -> Callable[[str, bool], None]:
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+def workplace(tmp_path_factory: pytest.TempPathFactory, migrated_home: Path) -> Workplace:
     """One data folder and Prefect home for the tests of whole runs: the model is converted once."""
     root = tmp_path_factory.mktemp("workplace")
+    shutil.copytree(migrated_home, root / "prefect")
     return Workplace(root / "data", root / "prefect")
 
 
