@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline_config.errors import ConfigError
 from pipeline_config.overrides import KeyPath, parse_override, put
+from pipeline_config.rule_names import unknown_rule
 from pipeline_config.schema import Config
 from pipeline_config.suggest import did_you_mean, known_keys
 
@@ -120,9 +121,14 @@ def _overridden(document: Document, overrides: tuple[str, ...]) -> Config:
 def validate(document: Document) -> Config:
     """Check a document against the schema."""
     try:
-        return Config.model_validate(document.values)
+        config = Config.model_validate(document.values)
     except ValidationError as error:
         raise _config_error(error, document) from None
+    if found := unknown_rule(config):
+        path, wrong = found
+        wrong.place = _place(document, path)
+        raise wrong
+    return config
 
 
 def _read(file: Path, seen: tuple[Path, ...]) -> Document:

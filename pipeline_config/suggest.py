@@ -13,6 +13,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     near = get_close_matches(name, known, n=1, cutoff=0.6)
     if not near:
         near = [other for other in known if other.startswith(name) or name.startswith(other)][:1]
+    if not near:  # a word of a longer name
+        near = [other for other in known if get_close_matches(name, other.split("_"), n=1, cutoff=0.7)][:1]
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -184,17 +184,6 @@ def test_a_number_that_is_not_finite_reaches_the_gate_by_name(tmp_path: Path) ->
     assert failed[0].cure == "look at the metrics of train: loss, by_split.test"
 
 
-def test_a_mistyped_rule_of_quality_fails_and_the_nearest_is_named(tmp_path: Path) -> None:
-    facts = FACTS | {"fired": {"too_short": 6, "echo": 1, "language": 0}}
-    named = {"max_removed_share_by_rule": {"too_shrot": 1}}
-    failed = judged(tmp_path, "quality", named, facts=facts).failed
-    assert [check.words() for check in failed] == [
-        "share of rows removed by too_shrot is not measured, allowed is at most 1"
-    ]
-    assert "did you mean 'too_short'" in failed[0].cure
-    assert judged(tmp_path, "quality", {"max_removed_share_by_rule": {"language": 0}}, facts=facts).passed
-
-
 def test_names_of_the_users_are_shown_and_never_read_as_markup(tmp_path: Path) -> None:
     name = "<img src=x onerror=alert(1)> & $x {{y}}"
     verdict = judged(tmp_path, bounds={"labels": {name: {"min": 1}}})
@@ -328,6 +317,7 @@ REFUSED = [
     ("quality", {"max_null_share": {"lnag": 0}}, "input should be 'task', 'label', 'lang'"),
     ("quality", {"sources": {"chta": {"min": 0.1}}},
      "quality.gate.sources: no source is named 'chta'; did you mean 'chat'?"),
+    ("quality", {"max_removed_share_by_rule": {"ecoh": 1}}, "quality removes rows by no 'ecoh'; did you mean 'echo'?"),
     ("tokenize", {"labels": {"x": {"min": 1}}}, "tokens have no language, label, source or characters"),
     ("evaluate", {"metrics": {"tuned": {"a": {"loss": {"mni": 1}}}}}, "metrics.tuned.a.loss: 'mni' is no bound"),
 ]  # fmt: skip

@@ -80,7 +80,8 @@ def _row_bounds(subject: Subject, gate: RowGate) -> list[Bound]:
 
 
 def _rule_bounds(subject: Subject, gate: RowGate) -> list[Bound]:
-    """A bound for each rule and reason that the user names; one that never applied has taken nothing."""
+    """A bound for each rule and reason that the user names (`rule_names.py` knows them all); one that never applied has
+    taken nothing."""
     kinds: tuple[tuple[str, str, str, Mapping[str, float], Sample], ...] = (
         ("removed by", "removed", "max_removed_share_by_rule", gate.max_removed_share_by_rule, Sample("removed")),
         ("quarantined for", "quarantined", "max_quarantined_share_by_reason", gate.max_quarantined_share_by_reason,
@@ -92,11 +93,6 @@ def _rule_bounds(subject: Subject, gate: RowGate) -> list[Bound]:
         for rule, most in sorted(wanted.items()):
             observed = subject.share_in(subject.rows[kind].get(rule, 0))
             advice = f"loosen {rule}" if kind == "removed" else ""
-            rules = {**subject.facts.get("fired", {}), **subject.rows[kind]} if kind == "removed" else {}
-            if "fired" in subject.facts and kind == "removed" and rule not in rules:
-                advice = f"no rule of {subject.stage} is called so{did_you_mean(rule, rules)}"
-                bounds.append(Bound(f"share of rows {words} {rule}", None, None, most, f"{key}.{rule}", advice))
-                continue
             bounds.append(
                 Bound(f"share of rows {words} {rule}", observed, None, most, f"{key}.{rule}", advice,
                       Sample(sample.which, rule))
