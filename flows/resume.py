@@ -13,9 +13,8 @@ from pipeline_config.errors import ConfigError
 from pipeline_config.load import resolve, written_values
 from pipeline_config.schema import Config
 from tasks.kernels.digests import json_digest
-from tasks.key import data_folder
 from tasks.presence import is_running
-from tasks.runs import RunRecord, read_run, run_ids
+from tasks.runs import RunRecord, command_in, read_run, run_ids
 
 
 def unfinished_run(data_dir: Path, wanted: str | None = None) -> RunRecord:
@@ -77,7 +76,7 @@ def run_command(record: RunRecord, data_dir: Path) -> str:
     words = ["winnow", "run", record.config_name or "CONFIG"]
     for text in record.overrides:
         words += ["--set", text]
-    return shlex.join(words if data_folder(None) == data_dir else [*words, "--data-dir", str(data_dir)])
+    return command_in(data_dir, *words)
 
 
 def written_digest(name: str) -> str:

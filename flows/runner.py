@@ -159,7 +159,7 @@ class Runner:
         self.work.upstream[stage.name] = artifact
         for name, value in artifact.manifest["metrics"].items():
             self.record.metrics[f"{stage.name}.{name}"] = value
-        gate = judge_gate(stage.name, artifact, self.work)
+        gate = judge_gate(stage.name, artifact, self.work, self.record.run_id)
         entry.gate = gate.to_dict()
         entry.seconds = round(time.perf_counter() - started, 3)
         entry.reason = verdict.reason

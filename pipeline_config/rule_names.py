@@ -1,4 +1,4 @@
-"""The names of every stage's rules, so that a gate that bounds one which does not exist is refused before anything runs.
+"""The names of every stage's rules, so that a gate that bounds none of them is refused before anything runs.
 
 A rule that never applied has taken nothing, so a bound on a mistyped name would pass for ever without a word. The rules
 themselves are the stages'; `tests/test_rule_names.py` holds this table against their code, both ways. Labels, tasks,

@@ -113,8 +113,8 @@ def produce(stage: "Stage", verdict: Verdict, work: Workspace) -> Artifact:
         return artifact
 
 
-def judge_gate(stage: str, artifact: Artifact, work: Workspace) -> "GateVerdict":
-    """Hold an artifact's facts against the bounds of its stage; done in every run, cached or not."""
+def judge_gate(stage: str, artifact: Artifact, work: Workspace, run_id: str = "") -> "GateVerdict":
+    """Hold an artifact's facts against the bounds of its stage; done in every run (`run_id`), cached or not."""
     from tasks.gates.bounds import Subject
     from tasks.gates.judge import judge
     from tasks.gates.reference import find_reference
@@ -123,7 +123,7 @@ def judge_gate(stage: str, artifact: Artifact, work: Workspace) -> "GateVerdict"
     assert section is not None
     manifest = artifact.manifest
     reference = find_reference(artifact, work.config, work.data_dir) if stage in DATA_STAGES else None
-    subject = Subject(stage, manifest["rows"], manifest["facts"], manifest["metrics"], artifact, reference)
+    subject = Subject(stage, manifest["rows"], manifest["facts"], manifest["metrics"], artifact, reference, run_id)
     return judge(subject, section.gate, work.data_dir)
 
 

@@ -151,8 +151,17 @@ def settle_dead_runs(data_dir: Path) -> None:
 
 
 def resume_command(run_id: str, data_dir: Path) -> str:
-    """What to type to go on with a run; `--data-dir` where the folder is not the one taken by default."""
-    words = ["winnow", "resume", run_id]
+    """What to type to go on with a run."""
+    return command_in(data_dir, "winnow", "resume", run_id)
+
+
+def explain_command(row_id: str, run_id: str, data_dir: Path) -> str:
+    """What to type to read a row's life in a run, whichever run is the newest by then."""
+    return command_in(data_dir, "winnow", "explain", row_id, *([run_id] if run_id else []))
+
+
+def command_in(data_dir: Path, *words: str) -> str:
+    """A command as one can paste it, with `--data-dir` where the folder is not the one taken by default."""
     return shlex.join(words if data_folder(None) == data_dir else [*words, "--data-dir", str(data_dir)])
 
 

@@ -78,11 +78,13 @@ def test_verdicts_of_every_form_are_read(tmp_path: Path, gate: dict[str, Any]) -
 
 def test_a_failed_gate_stands_open_with_what_to_do_and_rows_to_look_at(tmp_path: Path) -> None:
     gate = {"passed": False, "on_fail": "stop", "checks": [CHECK | {"row_ids": ["0123456789abcdef"]}], "digest": ""}
+    cure = "look at one: winnow explain 0123456789abcdef R --data-dir '/home/me/my data'; lower min_rows"
+    gate["checks"][0]["cure"] = cure
     page = _filled(tmp_path, [{"name": "clean", "gate": gate}], status="failed", error={"message": "the gate failed"})
+    assert "/home/me" not in page
     words = " ".join(Page(page).words.split())
     assert "<details open>" in page
-    assert "What to do: lower min_rows." in words
-    assert "winnow explain 0123456789abcdef" in words
+    assert "What to do: look at one: winnow explain 0123456789abcdef R; lower min_rows." in words
     assert "Failed. the gate failed" in words
     assert "1 of 1 check failed, the run stopped" in words
 

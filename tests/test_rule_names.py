@@ -1,4 +1,4 @@
-"""A gate's bound on a rule that does not exist is refused, and the table of rule names is what the stages' code says."""
+"""A gate's bound on a rule that does not exist is refused; the table of rule names is what the stages' code says."""
 
 import ast
 import re
@@ -94,7 +94,8 @@ def test_a_mistyped_rule_names_its_line_and_the_right_word(tmp_path: Path) -> No
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(ConfigError, match=re.escape("did you mean 'exact_duplicate'?")) as caught:
         load_config(str(tmp_path / "mine.yaml"))
-    assert (caught.value.place, caught.value.cure) == ("mine.yaml, line 5", "there are: exact_duplicate, near_duplicate")
+    assert caught.value.place == "mine.yaml, line 5"
+    assert caught.value.cure == "there are: exact_duplicate, near_duplicate"
 
 
 def test_names_that_only_the_data_know_are_free() -> None:

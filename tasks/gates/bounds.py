@@ -35,6 +35,7 @@ class Subject:
         metrics: the manifest's metrics.
         artifact: where samples of rows are looked up if a bound fails; None: nowhere.
         reference: what drift is measured against; None: there is nothing yet.
+        run_id: the run it is judged in, for the command that shows a row; no part of what is judged.
     """
 
     stage: str
@@ -43,6 +44,7 @@ class Subject:
     metrics: Mapping[str, float] = field(default_factory=dict)
     artifact: "Artifact | None" = None
     reference: Reference | None = None
+    run_id: str = ""
 
     def total(self, kind: str) -> int:
         """Rows `removed`, `added` or `quarantined`, over all rules."""

@@ -20,6 +20,7 @@ from tasks.gates.bounds import Bound, Subject
 from tasks.gates.expectations import expectations
 from tasks.gates.verdict import Check, Verdict, allowed, cure_of
 from tasks.kernels.digests import json_digest, write_memo
+from tasks.runs import explain_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def judge(subject: Subject, gate: Gate, data_dir: Path) -> Verdict:
     Returns:
         every check; of those that failed up to five row ids each, if the subject has its artifact.
     """
-    checks = [_unjudged(subject, bound) for bound in expectations(subject, gate)]
+    checks = [_unjudged(subject, bound, data_dir) for bound in expectations(subject, gate)]
     reference = subject.reference
     digest = json_digest([subject.stage, [_facts(check) for check in checks], reference and reference.digest])
     path = data_dir / "gates" / f"{digest}.json"
@@ -45,13 +46,14 @@ def judge(subject: Subject, gate: Gate, data_dir: Path) -> Verdict:
     return Verdict(subject.stage, judged, digest, gate.on_fail, reference.run_id if reference else None, fresh)
 
 
-def _unjudged(subject: Subject, bound: Bound) -> Check:
+def _unjudged(subject: Subject, bound: Bound, data_dir: Path) -> Check:
     """A bound ready to be judged. Rows are looked up where plain arithmetic says it will fail."""
     samples: tuple[str, ...] = ()
     if bound.sample is not None and subject.artifact is not None and _outside(bound):
         from tasks.gates.samples import sample_ids
 
         samples = sample_ids(subject.artifact, bound.sample)
+    look = explain_command(samples[0], subject.run_id, data_dir) if samples else ""
     return Check(
         bound.name,
         None if bound.observed is None else float(bound.observed),
@@ -60,7 +62,7 @@ def _unjudged(subject: Subject, bound: Bound) -> Check:
         bound.minimum,
         bound.maximum,
         samples,
-        cure_of(subject.stage, bound.key, bound.advice, samples),
+        cure_of(subject.stage, bound.key, bound.advice, look),
         bound.advisory,
     )
 

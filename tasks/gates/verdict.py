@@ -98,9 +98,9 @@ class Verdict:
         return f"; drift is measured against run {self.reference}" if drifted and self.reference else ""
 
 
-def cure_of(stage: str, key: str, advice: str, samples: Sequence[str]) -> str:
-    """What to type next: look at a row, then mend the cause or loosen the bound."""
-    parts = [f"look at one: winnow explain {samples[0]}"] if samples else []
+def cure_of(stage: str, key: str, advice: str, look: str) -> str:
+    """What to type next: look at a row (`look` is the command), then mend the cause or loosen the bound."""
+    parts = [f"look at one: {look}"] if look else []
     parts += [advice.rstrip(":;. ")] if advice else []
     text = "; ".join(parts)
     if not key:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.report.places import without_folder
 from tasks.report.text import shown
 
 _HEX = frozenset("0123456789abcdef")
@@ -170,7 +171,7 @@ def _check(check: Mapping[str, Any]) -> Check:
         observed=_value(check.get("observed")),
         allowed=shown(check["allowed"], 160) if check.get("allowed") else _between(check),
         passed=bool(check.get("passed")),
-        cure=shown(check.get("cure"), 300),
+        cure=shown(without_folder(str(check.get("cure") or "")), 300),
         samples=tuple(shown(each, 40) for each in samples[:_SAMPLES]),
         advisory=bool(check.get("advisory")),
     )

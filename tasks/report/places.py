@@ -1,12 +1,13 @@
 """Where data and model come from, as far as a page may say: names of packages and hubs, never a path of a machine."""
 
+import re
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from pipeline_config.schema import Config
 
 LOCAL = "(a local path)"
-
+_FOLDER = re.compile(r" --data-dir (?:'[^']*'(?:\"'\"'[^']*')*|[^\s';]+)")
 
 _FIELDS = (
     ("tokenize", "model"),
@@ -52,6 +53,11 @@ def shown_place(place: str) -> str:
     if is_path(place):
         return LOCAL
     return place
+
+
+def without_folder(command: str) -> str:
+    """Commands without their `--data-dir`: who reads the page beside its data folder knows it, and no other should."""
+    return _FOLDER.sub("", command)
 
 
 def is_path(text: str) -> bool:

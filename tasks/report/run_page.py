@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.report.gates import data_docs, stage_gates, verdict_sentence
-from tasks.report.places import is_path
+from tasks.report.places import is_path, without_folder
 from tasks.report.story import duration
 from tasks.report.templates import environment
 from tasks.report.text import number, shown
@@ -69,7 +69,7 @@ def _run(record: Mapping[str, Any], data_dir: Path, up: str) -> dict[str, Any]:
         "done": status == "done",
         "where": _where(stages),
         "error": shown(str(error.get("message", "")).replace(home, "data"), 600),
-        "cure": shown(str(error.get("cure", "")).replace(home, "data"), 400),
+        "cure": shown(without_folder(str(error.get("cure", ""))).replace(home, "data"), 400),
         "gates": gates,
         "verdict": verdict_sentence(gates),
         "passed": all(gate.verdict == "passed" for gate in gates),
@@ -77,7 +77,7 @@ def _run(record: Mapping[str, Any], data_dir: Path, up: str) -> dict[str, Any]:
         "counted": _counted([str(entry.get("state")) for entry in stages]),
         "seconds": duration(sum(entry.get("seconds") or 0.0 for entry in stages)),
         "command": _command(record, home),
-        "resume": shown(str(error.get("resume", "")).partition(" --data-dir")[0], 400),
+        "resume": shown(without_folder(str(error.get("resume", ""))), 400),
         "sources": [
             (shown(source.get("name"), 60), str(source.get("sha256", ""))[:12]) for source in record.get("sources", [])
         ],
