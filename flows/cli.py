@@ -182,7 +182,7 @@ def explain(
 @app.command()
 def export(
     stage: Annotated[str, typer.Option("--stage", help="rows as this stage left them")],
-    out: Annotated[Path, typer.Option("--out", help="file to write")],
+    out: Annotated[Path, typer.Option("--out", help="file to write, in a folder that is there")],
     run_id: RunId = None,
     format_: Annotated[
         str, typer.Option("--format", help="messages, alpaca, sharegpt, text, parquet, or original")
@@ -203,11 +203,12 @@ def preview(
     run_id: RunId = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="how many")] = 3,
     data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
-    """Print rendered samples with the trained tokens marked."""
+    """Print rendered samples with the trained tokens marked (with --json: pieces of text, each learned or not)."""
     from flows.outputs import show_preview
 
-    show_preview(run_id, samples, data_dir)
+    show_preview(run_id, samples, data_dir, as_json=as_json)
 
 
 @app.command()
@@ -270,7 +271,7 @@ def dashboard(
     """Serve Prefect's dashboard on this machine's loopback address."""
     from flows.serve import serve_dashboard
 
-    raise typer.Exit(serve_dashboard(port))
+    raise typer.Exit(serve_dashboard(port, data_dir))
 
 
 _INTERRUPTED = 130  # exit code, as shells have it

@@ -23,7 +23,7 @@ from flows.planner import Selection, make_plan, workspace
 from flows.resume import recorded_config
 from pipeline_config.errors import ArtifactError, ConfigError, WinnowError
 from pipeline_config.schema import STAGES
-from tasks.artifact import Store, read_manifest
+from tasks.artifact import Store, manifest_if_any
 from tasks.gates.docs import data_docs_index, write_index
 from tasks.kernels.durable import is_held
 from tasks.presence import collecting, running
@@ -144,7 +144,7 @@ def _texts(data_dir: Path, keys: set[Key]) -> set[Key]:
     for stage, key in keys:
         folder = store.folder(stage, key)
         if (folder / "decision.parquet").exists():
-            parents = _manifest(folder).get("parents") or []
+            parents = manifest_if_any(folder).get("parents") or []
             found |= {(parents[-1]["stage"], parents[-1]["key"])} if parents else set()
     return found
 
@@ -157,13 +157,13 @@ def _doomed(data_dir: Path, needs: Needs) -> Iterator[tuple[str, Path]]:
     for path in sorted((data_dir / "reports").glob("*")):
         if _RUN.fullmatch(path.name) and path.name not in needs.runs:
             yield "report", path
-    used = [_manifest(Store(data_dir).folder(*key)) for key in needs.keys]
+    used = [manifest_if_any(Store(data_dir).folder(*key)) for key in needs.keys]
     for stage in STAGES:
         for path in _folders(data_dir / "artifacts" / stage):
             if (stage, path.name) not in needs.keys:
                 yield "artifact", path
         for path in _folders(data_dir / "artifacts" / stage / "scores"):
-            if stage not in needs.busy and not any(_made_for(_manifest(path), stage, other) for other in used):
+            if stage not in needs.busy and not any(_made_for(manifest_if_any(path), stage, other) for other in used):
                 yield "score table", path
         for path in _folders(data_dir / "work" / stage):
             if (stage, path.name) not in needs.unfinished and not is_held(path / "lock"):
@@ -250,10 +250,3 @@ def _readable(data_dir: Path, run_id: str) -> RunRecord | None:
         return read_run(data_dir, run_id)
     except ConfigError:
         return None
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        return read_manifest(folder)
-    except (OSError, ValueError):
-        return {}

@@ -43,8 +43,12 @@ def export_stage(
         print(f"{written} rows of run {record.run_id}, {stage}, in {out}")
 
 
-def show_preview(run_id: str | None, samples: int, data_dir: str | None) -> None:
-    """Print a few tokenised rows with the trained tokens marked."""
+def show_preview(run_id: str | None, samples: int, data_dir: str | None, *, as_json: bool) -> None:
+    """Print a few tokenised rows with the trained tokens marked.
+
+    The document of `--json` has `run_id` and `samples`, each with `row_id`, `split`, `task` (or source), `n_tokens`,
+    `n_trained` and `pieces`: `text` and `learned`, in order, which together are the row.
+    """
     from tasks.kernels.models import load_tokenizer, model_folder
     from tasks.kernels.preview import preview_rows, render_terminal
 
@@ -53,7 +57,12 @@ def show_preview(run_id: str | None, samples: int, data_dir: str | None) -> None
     tokens = stage_artifact(record, "tokenize", folder, "RUN").rows()
     name = (record.config.get("tokenize") or {}).get("model") or record.config["model"]
     tokenizer = load_tokenizer(model_folder(name, folder))
-    print(render_terminal(preview_rows(tokens, tokenizer, samples), colour=sys.stdout.isatty()))
+    rows = preview_rows(tokens, tokenizer, samples)
+    if as_json:
+        found = [row | {"pieces": [{"text": text, "learned": mark} for text, mark in row["pieces"]]} for row in rows]
+        print(json.dumps({"run_id": record.run_id, "samples": found}, ensure_ascii=False))
+    else:
+        print(render_terminal(rows, colour=sys.stdout.isatty()))
 
 
 def show_report(run_id: str | None, data_dir: str | None, *, as_json: bool) -> None:
@@ -69,6 +78,7 @@ def evaluate_file(model: str, data: Path, overrides: list[str], data_dir: str | 
     """Measure one model on one file, outside any run; `--set evaluate.…` changes how."""
     from tasks.kernels.models import check_model
 
+    folder = data_folder(data_dir)
     sources = f"ingest.sources=[{{path: {json.dumps(str(data))}}}]"
     config = load_config("default", (sources, "evaluate={}", *overrides)).evaluate
     if config is None:
@@ -77,7 +87,7 @@ def evaluate_file(model: str, data: Path, overrides: list[str], data_dir: str | 
     from tasks.evaluate.standalone import evaluate_model
     from tasks.kernels.reading.rows_of_file import read_rows
 
-    metrics = evaluate_model(model, read_rows(data.absolute()), config, data_folder(data_dir)).metrics
+    metrics = evaluate_model(model, read_rows(data.absolute()), config, folder).metrics
     if as_json:
         print(json.dumps({"model": model, "data": str(data), "metrics": dict(metrics)}, ensure_ascii=False))
         return

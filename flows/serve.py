@@ -26,8 +26,9 @@ _MISSED = "missed while nothing served this schedule; a later run makes up for i
 _YEAR = 366 * 24 * 3600  # seconds
 
 
-def serve_dashboard(port: int) -> int:
+def serve_dashboard(port: int, data_dir: str | None) -> int:
     """Serve Prefect's dashboard, with API and scheduler, on loopback until Ctrl-C; runs beside it share its server."""
+    data_folder(data_dir)
     prefect_defaults()
     check_home()
     server = start_server(port, dashboard=True)

@@ -205,6 +205,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def manifest_if_any(folder: Path) -> dict[str, Any]:
+    """A manifest, or an empty one where none can be read."""
+    try:
+        return read_manifest(folder)
+    except (OSError, ValueError):
+        return {}
+
+
 def content_digest(files: list[dict[str, Any]]) -> str:
     """The digest of the data files alone: sorted path and sha256."""
     ledgers = {f"{name}.parquet" for name in LEDGERS}

@@ -5,12 +5,14 @@ inputs, the code digest, the versions of the libraries that shape the output, an
 and files read outside the row flow.
 """
 
+import os
 import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pipeline_config.errors import ConfigError
 from pipeline_config.fields import key_values
 from pipeline_config.schema import DATA_STAGES, MODEL_STAGES, TEXT_STAGES, Config
 from tasks.artifact import FORMAT, Artifact
@@ -112,7 +114,20 @@ def _input_digest(stage: str, artifact: Artifact) -> str:
 
 
 def data_folder(given: str | None) -> Path:
-    """`--data-dir`, else `$WINNOW_DATA`, else `./data`."""
-    import os
+    """`--data-dir`, else `$WINNOW_DATA`, else `./data`; made where something is first written to it.
 
-    return Path(given or os.environ.get("WINNOW_DATA") or "data").absolute()
+    Raises:
+        ConfigError: it is a file, or would lie below one, which would look like a folder in which nothing ever ran.
+    """
+    folder = Path(given).absolute() if given else default_folder()
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+    if there.is_file():
+        place = "--data-dir" if given else "$WINNOW_DATA" if os.environ.get("WINNOW_DATA") else "data"
+        what = f"{there} is a file" if there == folder else f"{folder} can't be a folder: {there} is a file"
+        raise ConfigError(what, place=place, cure="name the folder with --data-dir DIR; a new one is made")
+    return folder
+
+
+def default_folder() -> Path:
+    """The data folder where none is named."""
+    return Path(os.environ.get("WINNOW_DATA") or "data").absolute()

@@ -17,7 +17,7 @@ from typing import Any
 from pipeline_config.errors import ArtifactError, ConfigError
 from tasks.kernels.digests import json_digest
 from tasks.kernels.durable import write_whole
-from tasks.key import data_folder
+from tasks.key import default_folder
 from tasks.presence import is_running
 
 _DIED = "its process died (killed, out of memory, or the machine stopped)"
@@ -162,7 +162,7 @@ def explain_command(row_id: str, run_id: str, data_dir: Path) -> str:
 
 def command_in(data_dir: Path, *words: str) -> str:
     """A command as one can paste it, with `--data-dir` where the folder is not the one taken by default."""
-    return shlex.join(words if data_folder(None) == data_dir else [*words, "--data-dir", str(data_dir)])
+    return shlex.join(words if default_folder() == data_dir else [*words, "--data-dir", str(data_dir)])
 
 
 def run_ids(data_dir: Path) -> list[str]:

@@ -12,13 +12,13 @@ is given no column but those in the digest.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.artifact import MANIFEST, Artifact, locked, read_manifest, write_frame
+from tasks.artifact import MANIFEST, Artifact, locked, manifest_if_any, write_frame
 from tasks.kernels.digests import json_digest
 from tasks.key import key_of, key_parts
 
@@ -117,20 +117,13 @@ def _known(work: "Workspace", name: str, alike: str) -> Iterator[Artifact]:
     """The stage's other score artifacts that were made in the same way, newest first; damaged ones left out."""
     made: list[tuple[str, str]] = []
     for path in (work.data_dir / "artifacts" / name).glob(f"*/{MANIFEST}"):
-        manifest = _manifest(path.parent)
+        manifest = manifest_if_any(path.parent)
         if manifest.get("alike") == alike:
             made.append((str(manifest.get("created")), path.parent.name))
     for _, key in sorted(made, reverse=True)[:_SOURCES]:
         artifact = work.store.find(name, key, LOG.warning)
         if artifact is not None:
             yield artifact
-
-
-def _manifest(folder: Path) -> Mapping[str, Any]:
-    try:
-        return read_manifest(folder)
-    except (OSError, ValueError):
-        return {}
 
 
 def _say(stage: str, new: int, rows: int) -> None:

@@ -70,6 +70,21 @@ def tiny_runs(workplace: Workplace) -> list[dict[str, Any]]:
     return [workplace.document("run", "tiny"), workplace.document("run", "tiny")]
 
 
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A configuration of row-wise stages, with its source beside it."""
+    from tests.plain_run import write_config, write_source
+
+    write_source(tmp_path)
+    return write_config(tmp_path)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder that is not there yet."""
+    return tmp_path / "data"
+
+
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
     """A test that fails leaves no process behind."""

@@ -1,5 +1,6 @@
 """The command line: right exit codes, clear errors found before anything runs, and no traceback for bad input."""
 
+import inspect
 import json
 import os
 import shutil
@@ -10,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli import app, main
+from pipeline_config.errors import ConfigError
+from tasks.key import data_folder
+from tasks.runs import resume_command
 from tests.command import Workplace
 
 
@@ -151,3 +156,46 @@ def test_a_damaged_artifact_is_an_error_with_a_cure_for_whoever_reads_it(place: 
         assert done.returncode == 2
         assert json.loads(done.stdout)["error"]["cure"]
         assert "Traceback" not in done.stderr
+
+
+COMMANDS = {
+    "run": ("tiny",), "plan": ("tiny",), "resume": (), "status": (), "diff": ("a", "b"), "gc": ("--keep", "1"),
+    "explain": ("abc",), "export": ("--stage", "clean", "--out", "x.jsonl"), "preview": (), "report": (),
+    "evaluate": ("asset:smollm2-135m-instruct", "--data", "x.jsonl"), "serve": ("tiny", "--interval", "60"),
+    "dashboard": (),
+}  # fmt: skip
+
+
+def test_every_command_with_a_data_folder_is_tried() -> None:
+    takes = [each.callback for each in app.registered_commands if each.callback is not None]
+    named = {each.__name__ for each in takes if "data_dir" in inspect.signature(each).parameters}
+    assert named == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_data_folder_that_is_a_file_is_refused(
+    command: str, below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("a file")
+    monkeypatch.setattr("sys.argv", ["winnow", command, *COMMANDS[command], "--data-dir", str(file / below)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    said = capsys.readouterr().err
+    assert said.startswith("error: --data-dir: ")
+    assert f"{file} is a file" in said
+    assert "what to do: name the folder with --data-dir DIR" in said
+    assert file.read_text() == "a file"
+
+
+def test_a_data_folder_in_the_environment_that_is_a_file_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("a file")
+    monkeypatch.setenv("WINNOW_DATA", str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match="is a file") as caught:
+        data_folder(None)
+    assert caught.value.place == "$WINNOW_DATA"
+    assert data_folder(str(tmp_path / "new" / "deep")) == tmp_path / "new" / "deep"
+    assert resume_command("R", tmp_path / "new") == f"winnow resume R --data-dir {tmp_path / 'new'}"

@@ -274,6 +274,7 @@ def test_a_file_that_could_not_be_written_whole_is_not_there(tmp_path, monkeypat
 
     decision = read(write_lines(tmp_path / "in.jsonl", ALPACA))
     monkeypatch.setattr("tasks.kernels.records.containers._line", full)
+    (tmp_path / "sub").mkdir()
     with pytest.raises(ConfigError, match="No space"):
         export_rows(rows_of(decision).lazy(), "alpaca", tmp_path / "sub" / "out.jsonl")
     assert list((tmp_path / "sub").iterdir()) == []
@@ -296,3 +297,16 @@ def test_a_row_that_came_from_no_record_can_be_exported(tmp_path):
     export_rows(rows.lazy(), "original", tmp_path / "out.jsonl", say=told.append)
     assert [turn["role"] for turn in read_lines(tmp_path / "out.jsonl")[0]["messages"]] == ["user", "assistant"]
     assert told == ["rows that came from no record, written as messages or text: 1"]
+
+
+@pytest.mark.parametrize("form", ["messages", "parquet"])
+def test_a_folder_that_is_not_there_may_be_mistyped_and_is_not_made(tmp_path, form):
+    out = tmp_path / "exprots" / "x.parquet"
+    rows = rows_of(read(write_lines(tmp_path / "in.jsonl", ALPACA))).lazy()
+    with pytest.raises(ConfigError, match=r"there is no folder .*exprots") as caught:
+        export_rows(rows, form, out)
+    assert (caught.value.place, caught.value.exit_code) == ("--out", 2)
+    assert f"mkdir -p {out.parent}" in caught.value.cure
+    assert not out.parent.exists()
+    out.parent.mkdir()
+    assert export_rows(rows, form, out) == len(ALPACA)

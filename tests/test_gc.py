@@ -21,17 +21,6 @@ from tests.command import Workplace
 from tests.plain_run import records, run_stages, states, write_config, write_source
 
 
-@pytest.fixture
-def mine(tmp_path: Path) -> Path:
-    write_source(tmp_path)
-    return write_config(tmp_path)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def other_rows(mine: Path) -> None:
     """Other content in the same file: everything is made anew."""
     write_source(mine.parent, records()[2:])

@@ -1,8 +1,10 @@
 """The preview: the text a model sees, whole characters, what is learned marked, the same rows every time."""
 
 import html
+import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.cli import main
 from tasks.kernels.preview import pieces, preview_rows, render_html, render_terminal
 from tests import toy_model
 
@@ -107,3 +110,22 @@ def test_texts_of_a_whole_run_are_previewed_alike_from_a_file(tokenizer: Any, tm
     rows.collect().write_parquet(tmp_path / "part-00000.parquet")
     stored = pl.scan_parquet(tmp_path / "part-00000.parquet")
     assert preview_rows(stored, tokenizer, 3) == preview_rows(rows, tokenizer, 3)
+
+
+def test_the_command_prints_one_json_document(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = _rows(tokenizer, [("问题：\x1b", "天气很好")] * 3)
+    record, artifact = SimpleNamespace(run_id="R", config={"model": "toy"}), SimpleNamespace(rows=lambda: rows)
+    monkeypatch.setattr("flows.outputs.read_run", lambda *_: record)
+    monkeypatch.setattr("flows.outputs.stage_artifact", lambda *_: artifact)
+    monkeypatch.setattr("tasks.kernels.models.model_folder", lambda *_: "toy")
+    monkeypatch.setattr("tasks.kernels.models.load_tokenizer", lambda *_: tokenizer)
+    monkeypatch.setattr("sys.argv", ["winnow", "preview", "--samples", "2", "--json"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    document = json.loads(capsys.readouterr().out)
+    assert (document["run_id"], len(document["samples"])) == ("R", 2)
+    sample = document["samples"][0]
+    assert sample["pieces"] == [{"text": "问题：\x1b", "learned": False}, {"text": "天气很好", "learned": True}]
+    assert set(sample) == {"row_id", "split", "task", "n_tokens", "n_trained", "pieces"}

@@ -1,6 +1,8 @@
 """What the report's page is made of: places, texts, differences, distributions, verdicts and words, each on its own."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +97,18 @@ def test_a_verdict_needs_an_interval_without_zero() -> None:
 def test_a_history_in_another_form_draws_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / "history.json").write_text(content)
     assert training.loss_charts(training.losses({"train": Artifact(tmp_path, {"stage": "train"})})) == []
+
+
+def test_a_loss_that_was_measured_once_is_said_beside_its_point(tmp_path: Path) -> None:
+    def chart(*validation: dict[str, float]) -> Any:
+        lines = [{"step": n, "loss": 3.4 - n / 40} for n in range(1, 41)]
+        (tmp_path / "history.json").write_text(json.dumps([*lines, *validation]))
+        return training.loss_charts(training.losses({"distill": Artifact(tmp_path, {"stage": "distill"})}))[0]
+
+    last = {"step": 40, "eval_loss": 2.714}
+    assert ">validation 2.71</text>" in chart(last).svg
+    assert "validation 2.71, measured once at step 40;" in chart(last).note
+    assert ">validation 3" not in chart({"step": 20, "eval_loss": 3.0}, last).svg
 
 
 @given(st.text(max_size=60), st.text(max_size=60))

@@ -17,18 +17,7 @@ from pipeline_config.load import load_config, recipe_names
 from tasks.presence import Presence, is_running
 from tasks.runs import RunRecord, new_run_id, read_run, resume_command
 from tests.command import Workplace
-from tests.plain_run import run_stages, states, write_config, write_source
-
-
-@pytest.fixture
-def mine(tmp_path: Path) -> Path:
-    write_source(tmp_path)
-    return write_config(tmp_path)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
+from tests.plain_run import run_stages, states, write_config
 
 
 def stopped(mine: Path, data: Path, **options: Any) -> RunRecord:

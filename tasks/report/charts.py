@@ -79,12 +79,17 @@ def histogram(
 def curves(
     name: str, title: str, note: str, series: Mapping[str, Sequence[tuple[float, float]]], y_title: str
 ) -> Chart:
-    """Values over steps: the first series as a thin line, the others with points."""
+    """Values over steps: the first series as a thin line, the others with points; of a single point the value too."""
     import altair as alt
 
     names = list(series)
+    steps = [step for points in series.values() for step, _ in points]
+    middle = (min(steps) + max(steps)) / 2
+    lone = any(len(points) == 1 for points in series.values())
     axis = alt.Axis(tickCount=5, minExtent=reach(["0.00"]))
-    y = alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False), axis=axis)
+    scale = alt.Scale(zero=False, padding=16) if lone else alt.Scale(zero=False)  # px: room for its label
+    x = alt.X("step:Q", title="step", axis=alt.Axis(tickCount=6, tickMinStep=1, format="d"))
+    y = alt.Y("value:Q", title=y_title, scale=scale, axis=axis)
     layers = []
     for place, (each, points) in enumerate(series.items()):
         values = [{"step": step, "value": value, "series": each} for step, value in points]
@@ -93,13 +98,13 @@ def curves(
             point=False if place == 0 and len(points) > 1 else alt.OverlayMarkDef(filled=True, size=45),
         )
         colour = colours("series", names, [CHAFF, ACCENT, INK])
-        layers.append(
-            marks.encode(
-                x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=6, tickMinStep=1, format="d")),
-                y=y,
-                color=colour,
+        layers.append(marks.encode(x=x, y=y, color=colour))
+        if len(points) == 1:
+            step, value = points[0]
+            label = alt.Chart(alt.InlineData(values=[values[0] | {"said": f"{each} {value:.2f}"}])).mark_text(
+                align="left" if step < middle else "right", dy=-12, fontWeight="bold", color=INK
             )
-        )
+            layers.append(label.encode(x=x, y=y, text="said:N"))
     return drawn(name, title, note, alt.layer(*layers).properties(width=WIDTH, height=200))
 
 

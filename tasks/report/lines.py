@@ -42,27 +42,12 @@ def intervals(name: str, title: str, note: str, lines: Sequence[Mapping[str, Any
     """
     import altair as alt
 
-    order = [str(line["model"]) for line in lines]
-    values = [
-        {**line, "low": line["value"] if line["low"] is None else line["low"],
-         "high": line["value"] if line["high"] is None else line["high"],
-         "kind": "base" if line["model"] == "base" else "ours"}
-        for line in lines
-    ]  # fmt: skip
-    y = alt.Y("model:N", sort=order, title=None, axis=names_axis(order))
+    lines = [{**line, "kind": "base" if line["model"] == "base" else "ours"} for line in lines]
+    base = [{"at": line["value"]} for line in lines if line["kind"] == "base"]
     colour = alt.Color("kind:N", legend=None, scale=alt.Scale(domain=["base", "ours"], range=[MUTED, ACCENT]))
-    base = alt.Chart(alt.InlineData(values=values))
     x = alt.X("low:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
-    reference = base.transform_filter("datum.kind == 'base'").mark_rule(stroke=MUTED, strokeDash=[3, 3])
-    layered = alt.layer(
-        reference.encode(x="value:Q"),
-        base.mark_rule(strokeWidth=3, opacity=0.55, strokeCap="round").encode(x=x, x2="high:Q", y=y, color=colour),
-        base.mark_point(filled=True, size=80, opacity=1).encode(x="value:Q", y=y, color=colour),
-        base.mark_text(dy=-11, fontSize=11).encode(
-            x="value:Q", y=y, color=alt.value(INK), text=alt.Text("value:Q", format=f".{digits}f")
-        ),
-    )
-    return drawn(name, title, note, layered.properties(width=NARROW, height=44 + 36 * len(lines)), about)
+    layered = _with_intervals(lines, base, x, colour, f".{digits}f")
+    return drawn(name, title, note, layered, about)
 
 
 def differences(name: str, title: str, note: str, lines: Sequence[Mapping[str, Any]], digits: int, about: str) -> Chart:
@@ -75,28 +60,33 @@ def differences(name: str, title: str, note: str, lines: Sequence[Mapping[str, A
     """
     import altair as alt
 
-    order = [str(line["model"]) for line in lines]
-    values = [
-        {**line, "low": line["value"] if line["low"] is None else line["low"],
-         "high": line["value"] if line["high"] is None else line["high"]}
-        for line in lines
-    ]  # fmt: skip
-    y = alt.Y("model:N", sort=order, title=None, axis=names_axis(order))
     verdicts = alt.Scale(domain=["better", "worse", "unclear"], range=[ACCENT, INK, MUTED])
     colour = alt.Color("verdict:N", legend=None, scale=verdicts)
+    x = alt.X("low:Q", title=None, axis=alt.Axis(tickCount=4, format="+"))
+    layered = _with_intervals(lines, [{"at": 0}], x, colour, f"+.{digits}f")
+    return drawn(name, title, note, layered, about)
+
+
+def _with_intervals(
+    lines: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, float]], x: Any, colour: Any, form: str
+) -> Any:
+    """Dashed rules (`at`), and on each line an interval, its point and the value as text, by `form`."""
+    import altair as alt
+
+    order = [str(line["model"]) for line in lines]
+    ends = [{end: line["value"] if line[end] is None else line[end] for end in ("low", "high")} for line in lines]
+    values = [{**line, **own} for line, own in zip(lines, ends, strict=True)]
+    y = alt.Y("model:N", sort=order, title=None, axis=names_axis(order))
     base = alt.Chart(alt.InlineData(values=values))
-    zero = alt.Chart(alt.InlineData(values=[{"at": 0}])).mark_rule(stroke=MUTED, strokeDash=[3, 3])
-    axis = alt.Axis(tickCount=4, format="+")
-    x = alt.X("low:Q", title=None, axis=axis)
     layered = alt.layer(
-        zero.encode(x="at:Q"),
+        alt.Chart(alt.InlineData(values=list(rules))).mark_rule(stroke=MUTED, strokeDash=[3, 3]).encode(x="at:Q"),
         base.mark_rule(strokeWidth=3, opacity=0.55, strokeCap="round").encode(x=x, x2="high:Q", y=y, color=colour),
         base.mark_point(filled=True, size=80, opacity=1).encode(x="value:Q", y=y, color=colour),
         base.mark_text(dy=-11, fontSize=11).encode(
-            x="value:Q", y=y, color=alt.value(INK), text=alt.Text("value:Q", format=f"+.{digits}f")
+            x="value:Q", y=y, color=alt.value(INK), text=alt.Text("value:Q", format=form)
         ),
     )
-    return drawn(name, title, note, layered.properties(width=NARROW, height=44 + 36 * len(lines)), about)
+    return layered.properties(width=NARROW, height=44 + 36 * len(lines))
 
 
 def bars(name: str, title: str, note: str, lines: Sequence[tuple[str, float, str]]) -> Chart:

@@ -94,6 +94,8 @@ def _points(lines: Iterable[Line], name: str) -> Points:
 
 
 def _from_to(points: Points) -> str:
+    if len(points) == 1:
+        return f"{number(points[0][1], 2)}, measured once at step {number(points[0][0])}"
     return f"{number(points[0][1], 2)} to {number(points[-1][1], 2)}"
 
 

@@ -7,6 +7,7 @@ writes a missing value as an empty cell and an empty string as `""`, so that the
 import gzip
 import json
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,10 +54,19 @@ def write_records(records: Iterable[dict[str, Any]], out: Path) -> int:
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """A file beside `out` to write to, which takes its place when all went well."""
+    """A file beside `out` to write to, which takes its place when all went well.
+
+    Raises:
+        ConfigError: the folder is not there (it may be mistyped, so none is made), or can't be written to.
+    """
+    if not out.parent.is_dir():
+        raise ConfigError(
+            f"there is no folder {out.parent}",
+            place="--out",
+            cure=f"check the path, or type: {shlex.join(['mkdir', '-p', str(out.parent)])}",
+        )
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(out)
     except OSError as error:
