@@ -9,7 +9,7 @@ from flows.find_rows import quarantined_rows, rows_with
 from flows.story import full_id, story
 from pipeline_config.errors import ConfigError
 from tasks.key import data_folder
-from tasks.runs import RunRecord, read_run
+from tasks.runs import RunRecord, explain_command, read_run
 
 
 def explain_row(row_id: str, run_id: str | None, data_dir: str | None, *, as_json: bool) -> None:
@@ -38,7 +38,7 @@ def explain_text(text: str, run_id: str | None, limit: int, data_dir: str | None
     for match in matches:
         print(f"  {match['row_id']}  {match['source']}  {match['fate']}\n      {match['excerpt']}")
     if matches:
-        print(f"one row's life: winnow explain ROW_ID {record.run_id}")
+        print(f"one row's life: {explain_command('ROW_ID', record.run_id, data_folder(data_dir))}")
 
 
 def explain_quarantined(run_id: str | None, limit: int, data_dir: str | None, *, as_json: bool) -> None:
@@ -55,7 +55,7 @@ def explain_quarantined(run_id: str | None, limit: int, data_dir: str | None, *,
         detail = f" ({line['detail']})" if line["detail"] else ""
         print(f"  {line['row_id']}  {line['stage']}  {place}: {line['reason']}{detail}")
     if lines:
-        print(f"one record with its excerpt: winnow explain ROW_ID {record.run_id}")
+        print(f"one record with its excerpt: {explain_command('ROW_ID', record.run_id, data_folder(data_dir))}")
 
 
 def _open(run_id: str | None, data_dir: str | None) -> tuple[RunRecord, Trail]:

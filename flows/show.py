@@ -9,7 +9,7 @@ from rich.table import Table
 from flows.run_report import report_path
 from tasks.artifact import Store, read_manifest
 from tasks.kernels.comparison import comparison_table
-from tasks.runs import RunRecord, StageRecord
+from tasks.runs import RunRecord, StageRecord, command_in, explain_command
 
 _WIDTH = 118
 
@@ -111,9 +111,10 @@ def closing_lines(record: RunRecord, data_dir: Path) -> list[str]:
     if report.exists():
         lines.append(f"report:    {report}")
     elif any(stage.key for stage in record.stages):
-        lines.append(f"report:    winnow report {record.run_id}")
+        lines.append(f"report:    {command_in(data_dir, 'winnow', 'report', record.run_id)}")
     lines.append(f"record:    {data_dir / 'runs' / f'{record.run_id}.json'}")
-    lines.append("dashboard: winnow dashboard     one row's life: winnow explain ROW_ID     rows: winnow export --help")
+    lines.append(f"one row:   {explain_command('ROW_ID', record.run_id, data_dir)}")
+    lines.append("dashboard: winnow dashboard     rows: winnow export --help")
     return lines
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flows.show import closing_lines
 from tasks import runs
 from tasks.presence import Presence
 from tasks.runs import RunRecord, StageRecord, new_run_id, read_run, run_ids, settle_dead_runs
@@ -116,3 +117,17 @@ def test_a_record_that_cannot_be_read_stops_no_run(tmp_path: Path) -> None:
     (tmp_path / "runs" / "of-another-form.json").write_text("{}")
     settle_dead_runs(tmp_path)
     assert new_run_id(tmp_path) > "20260101T000000-aaaa"
+
+
+def test_commands_to_paste_name_run_and_folder_unless_it_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = RunRecord("R", {}, [], [], [StageRecord("ingest", key="k")])
+    monkeypatch.delenv("WINNOW_DATA", raising=False)
+    away = "\n".join(closing_lines(record, tmp_path / "my data"))
+    assert f"winnow explain ROW_ID R --data-dir '{tmp_path}/my data'" in away
+    assert f"winnow report R --data-dir '{tmp_path}/my data'" in away
+    monkeypatch.setenv("WINNOW_DATA", str(tmp_path))
+    here = "\n".join(closing_lines(record, tmp_path))
+    assert "winnow explain ROW_ID R\n" in here
+    assert "--data-dir" not in here
