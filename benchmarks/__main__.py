@@ -1,51 +1,84 @@
-"""The data stages on the demo's corpus: median seconds of three runs, each from the published artifact above.
+"""Every benchmark in turn, alone on the machine: `python -m benchmarks`, `make bench`. Writes `benchmarks/RESULTS.md`.
 
-Below Prefect and without gates, kernels compiled by a first run that is not counted. Writes `benchmarks/RESULTS.md`.
-Peers and larger corpora are not here yet.
+What is downloaded and installed for it (corpora, peers) is kept in `$WINNOW_BENCH_CACHE`, else in the user's cache
+folder. Parts that `--only` leaves out keep their earlier figures, with their date.
 """
 
-import shutil
-import statistics
-import tempfile
-import time
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from flows.planner import load_stage, workspace
-from pipeline_config.load import load_config
-from pipeline_config.schema import DATA_STAGES
-from tasks.execute import examine, produce
+from benchmarks import dedupe, demo_stages, quality, throughput
+from benchmarks.environments import PEERS, install
+from benchmarks.session import Session, stored
+from benchmarks.tables import document, machine
 
-RUNS = 3
 RESULTS = Path(__file__).parent / "RESULTS.md"
-_TIMED = tuple(name for name in DATA_STAGES if name not in ("select", "tokenize"))  # those load a model
+PARTS: dict[str, Callable[[Session], dict[str, Any]]] = {
+    "dedupe": dedupe.bench,
+    "quality": quality.bench,
+    "toxicity": throughput.bench_toxicity,
+    "clean": throughput.bench_clean,
+    "scaling": throughput.bench_scaling,
+    "stages": demo_stages.bench,
+}
 
 
 def main() -> None:
-    """Time the stages and write the table."""
-    config = load_config("demo", ("select=null",))
-    seconds: dict[str, list[float]] = {}
-    rows: dict[str, int] = {}
-    for run in range(RUNS + 1):
-        folder = Path(tempfile.mkdtemp(prefix="winnow-bench-"))
-        work = workspace(config, folder)
-        for name in _TIMED:
-            if config.section(name) is None:
-                continue
-            verdict = examine(load_stage(name), work)
-            started = time.perf_counter()
-            work.upstream[name] = produce(load_stage(name), verdict, work)
-            if run:
-                seconds.setdefault(name, []).append(time.perf_counter() - started)
-            rows[name] = work.upstream[name].manifest["rows"]["in"]
-        shutil.rmtree(folder)
-    lines = ["# Results", "", f"The demo's corpus, median of {RUNS} runs.", "", "| stage | rows in | s | rows/s |"]
-    lines.append("|---|---:|---:|---:|")
-    for name, times in seconds.items():
-        middle = statistics.median(times)
-        lines.append(f"| {name} | {rows[name]:,} | {middle:.2f} | {rows[name] / middle:,.0f} |")
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    """Measure, judge, write the page."""
+    options = _options()
+    session = Session(options.cache.resolve(), options.rounds, options.sample, options.multitask, options.peers)
+    session.cache.mkdir(parents=True, exist_ok=True)
+    for name in session.peers:
+        install(PEERS[name], session.cache)
+    if options.prepare:
+        dedupe.prepare(session)
+        quality.prepare(session)
+        throughput.prepare(session)
+        return
+    kept = session.cache / ("results.json" if options.sample is None else "results.sample.json")
+    results = stored(kept)
+    for name in options.only:
+        part = PARTS[name](session)
+        results[name] = part | {"measured": machine() | {"date": f"{datetime.now(UTC):%Y-%m-%d}"}}
+        kept.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    results = {name: results[name] for name in PARTS if name in results}
+    page = document(results)
+    if options.sample is None:
+        RESULTS.write_text(page, encoding="utf-8")
+    print(json.dumps(results, indent=1) if options.json else page)
+
+
+def _options() -> argparse.Namespace:
+    home = os.environ.get("WINNOW_BENCH_CACHE") or Path.home() / ".cache" / "winnow-bench"
+    multitask = os.environ.get("WINNOW_BENCH_MULTITASK") or None
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", type=_names(PARTS), default=tuple(PARTS), help=f"of {','.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="of the fast tools; slow ones have fewer")
+    parser.add_argument("--peers", type=_names(PEERS), default=tuple(PEERS), help=f"of {','.join(PEERS)}, or none")
+    parser.add_argument("--sample", type=int, help="rows of each corpus, to try it out; writes no RESULTS.md")
+    parser.add_argument("--multitask", type=Path, default=multitask, help="parquet file of prompt and completion")
+    parser.add_argument("--cache", type=Path, default=Path(home), help="for corpora and environments")
+    parser.add_argument("--prepare", action="store_true", help="only make what can be made beforehand; times nothing")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    return parser.parse_args()
+
+
+def _names(known: dict[str, Any]) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(name for name in text.split(",") if name and name != "none")
+        wrong = [name for name in names if name not in known]
+        if wrong:
+            raise argparse.ArgumentTypeError(f"{wrong[0]} is none of {', '.join(known)}")
+        return names
+
+    return parse
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
