@@ -130,15 +130,15 @@ def digests(texts: Texts, roles: np.uint8 | None = None) -> Hashes:
 
 
 def _with_nfc(contents: pl.Series, rows: Offsets, roles: Bytes) -> Texts:
-    data, pieces = _buffers(contents)
+    data, pieces = buffers(contents)
     flagged = np.flatnonzero(tokens.suspects(data, pieces, tables().kind))
     if flagged.size:
         fixed = [unicodedata.normalize("NFC", text) for text in contents.gather(flagged).to_list()]
-        data, pieces = _buffers(contents.clone().scatter(flagged, pl.Series(fixed, dtype=pl.String)))
+        data, pieces = buffers(contents.clone().scatter(flagged, pl.Series(fixed, dtype=pl.String)))
     return Texts(data, pieces, rows, roles)
 
 
-def _buffers(contents: pl.Series) -> tuple[Bytes, Offsets]:
+def buffers(contents: pl.Series) -> tuple[Bytes, Offsets]:
     if contents.is_empty():
         data, pieces = np.empty(0, np.uint8), np.zeros(1, np.int64)
     else:

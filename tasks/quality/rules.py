@@ -1,9 +1,10 @@
 """The rule sets, as data: which statistic of a row, compared with what, and why.
 
 A rule fires where `statistic comparison threshold` holds and none of its exceptions does; the row is then removed. The
-statistics are in `statistics.py`, the exceptions in `exceptions.py`, by these names. A set's order is the order of
-judgement: the first rule that fires is the one in the ledger. This module imports nothing, so that a mistyped rule
-name is found before anything runs.
+statistics are in `statistics.py` and `web.py`, the exceptions in `exceptions.py`, by these names. A set's order is the
+order of judgement: the first rule that fires is the one in the ledger. `instruct` is for conversations; `gopher`, `c4`
+and `fineweb` were published for web pages, and delete good short answers (50 words, 5 sentences). This module imports
+nothing, so that a mistyped rule name is found before anything runs.
 """
 
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ class Rule:
         statistic: a column of `statistics.py`; where it is null, the rule does not apply.
         comparison: the row goes where `statistic comparison threshold` holds.
         threshold: in the statistic's unit.
-        why: what is wrong with such a row, and where the rule comes from.
+        why: what is wrong with such a row.
         unless: exceptions, by name.
+        source: where rule and threshold were published; empty for our own.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Rule:
     threshold: float
     why: str
     unless: tuple[str, ...] = ()
+    source: str = ""
 
 
 LANGUAGE_RULE = "language"
@@ -101,4 +104,73 @@ INSTRUCT: tuple[Rule, ...] = (
     ),
 )
 
-RULE_SETS: dict[str, tuple[Rule, ...]] = {"instruct": INSTRUCT}
+_TABLE_A1 = "Rae et al. 2021 (Gopher), table A1"
+_QUALITY = "Rae et al. 2021 (Gopher), appendix A.1.1, quality filtering"
+_RAFFEL = "Raffel et al. 2020 (C4), section 2.2"
+_PENEDO = "Penedo et al. 2024 (FineWeb), section 3.6"
+
+GOPHER: tuple[Rule, ...] = (
+    *(
+        Rule(f"gopher_{statistic}", statistic, ">", threshold, f"{what} were there before", source=_TABLE_A1)
+        for statistic, threshold, what in (
+            ("repeated_paragraphs", 0.30, "paragraphs"),
+            ("repeated_paragraph_chars", 0.20, "characters of the paragraphs"),
+            ("repeated_lines", 0.30, "lines"),
+            ("repeated_line_chars", 0.20, "characters of the lines"),
+        )
+    ),
+    *(
+        Rule(
+            f"gopher_top_{n}gram_chars",
+            f"top_{n}gram_chars",
+            ">",
+            threshold,
+            f"the most frequent run of {n} words takes too much of the text",
+            source=_TABLE_A1,
+        )
+        for n, threshold in ((2, 0.20), (3, 0.18), (4, 0.16))
+    ),
+    *(
+        Rule(
+            f"gopher_repeated_{n}gram_chars",
+            f"repeated_{n}gram_chars",
+            ">",
+            threshold,
+            f"too much of the text stands in runs of {n} words that were there before",
+            source=_TABLE_A1,
+        )
+        for n, threshold in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
+    ),
+    Rule("gopher_min_words", "words", "<", 50, "too short", source=_QUALITY),
+    Rule("gopher_max_words", "words", ">", 100_000, "too long", source=_QUALITY),
+    Rule("gopher_min_word_chars", "mean_word_chars", "<", 3, "words too short on the average", source=_QUALITY),
+    Rule("gopher_max_word_chars", "mean_word_chars", ">", 10, "words too long on the average", source=_QUALITY),
+    Rule("gopher_hashes", "hashes_per_word", ">", 0.1, "too many #", source=_QUALITY),
+    Rule("gopher_ellipses", "ellipses_per_word", ">", 0.1, "too many ellipses", source=_QUALITY),
+    Rule("gopher_bullet_lines", "bullet_lines", ">", 0.9, "nearly all lines are items of a list", source=_QUALITY),
+    Rule("gopher_ellipsis_lines", "ellipsis_lines", ">", 0.3, "lines end in ellipses", source=_QUALITY),
+    Rule("gopher_alpha_words", "alpha_words", "<", 0.8, "words without a letter", source=_QUALITY),
+    Rule("gopher_stop_words", "stop_words", "<", 2, "no running English text", source=_QUALITY),
+)
+
+C4: tuple[Rule, ...] = (
+    Rule("c4_lorem_ipsum", "lorem_ipsum", ">=", 1, "placeholder text", source=_RAFFEL),
+    Rule("c4_curly_brackets", "curly_brackets", ">=", 1, "program code", source=_RAFFEL),
+    Rule("c4_min_sentences", "c4_sentences", "<", 5, "too few sentences in lines worth keeping", source=_RAFFEL),
+)
+
+FINEWEB: tuple[Rule, ...] = (
+    Rule("fineweb_punctuated_lines", "punctuated_lines", "<=", 0.12, "few lines end a sentence", source=_PENEDO),
+    Rule("fineweb_short_lines", "short_lines", ">=", 0.67, "most lines are short", source=_PENEDO),
+    Rule("fineweb_repeated_lines", "repeated_line_share", ">=", 0.1, "lines were there before", source=_PENEDO),
+    Rule(
+        "fineweb_newlines",
+        "newlines_per_word",
+        ">",
+        0.3,
+        "a list rather than a text",
+        source="the filter that FineWeb was made with (datatrove, FineWebQualityFilter); not in the paper",
+    ),
+)
+
+RULE_SETS: dict[str, tuple[Rule, ...]] = {"gopher": GOPHER, "c4": C4, "fineweb": FINEWEB, "instruct": INSTRUCT}
