@@ -646,7 +646,8 @@ def measure(
     before, hashes, grams = np.empty(room, np.int64), np.empty(room, np.uint64), np.empty(room, np.uint64)
     wrap = _wrap(room)
     keys, counts, stamps = np.empty(wrap, np.uint64), np.empty(wrap, np.int64), np.zeros(wrap, np.int64)
-    stamp = 0
+    zero = np.int64(0)  # a literal would have every kernel below compiled twice
+    stamp = zero
     for row in range(first, last):
         line_out = out[row - first]
         line_out[WORDS], line_out[SENTENCES] = 0, 0
@@ -654,9 +655,8 @@ def measure(
         if n_chars == 0:
             continue
         line_out[LOREM], line_out[CURLY] = 0, 0
-        n_words, n_kept, kept_words = 0, 0, 0
+        n_words = n_kept = kept_words = start = zero
         lines, bullets, ellipses = 0, 0, 0
-        start = 0
         while start < n_chars:
             stop = start
             while stop < n_chars and not what[stop] & BREAK:
@@ -696,8 +696,8 @@ def measure(
                         line_out[CURLY] = 1
                     elif found == 0:
                         if cited:
-                            n = _words(kept, kept_what, n_kept, to, known, units, other_begins, other_ends, 0, later)
-                            line_out[SENTENCES] += _sentences(kept_what, other_begins, other_ends, 0, n)
+                            n = _words(kept, kept_what, n_kept, to, known, units, other_begins, other_ends, zero, later)
+                            line_out[SENTENCES] += _sentences(kept_what, other_begins, other_ends, zero, n)
                         else:
                             n = n_words - first_word
                             line_out[SENTENCES] += _sentences(what, begins, ends, first_word, n_words)
@@ -715,12 +715,12 @@ def measure(
             begins, ends, n_words, n_chars, hashes, grams, before, slots, counts, places, keys, stamps, stamp, line_out
         )
         stamp += 1
-        begin, end = _stripped(what, 0, n_chars)
+        begin, end = _stripped(what, zero, n_chars)
         n = _pieces(points, begin, end, 2, begins, ends)
         count, characters = _repeated(points, begins, ends, n, keys, stamps, stamp)
         line_out[DUP_PARAGRAPHS], line_out[DUP_PARAGRAPH_CHARS] = count / n, characters / n_chars
         stamp += 1
-        n = _pieces(points, 0, n_chars, 1, begins, ends)
+        n = _pieces(points, zero, n_chars, 1, begins, ends)
         count, characters = _repeated(points, begins, ends, n, keys, stamps, stamp)
         line_out[DUP_LINES], line_out[DUP_LINE_CHARS] = count / n, characters / n_chars
         stamp += 1
