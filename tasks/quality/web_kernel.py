@@ -646,7 +646,7 @@ def measure(
     before, hashes, grams = np.empty(room, np.int64), np.empty(room, np.uint64), np.empty(room, np.uint64)
     wrap = _wrap(room)
     keys, counts, stamps = np.empty(wrap, np.uint64), np.empty(wrap, np.int64), np.zeros(wrap, np.int64)
-    zero = np.int64(0)  # a literal would have every kernel below compiled twice
+    zero = first - first  # a literal 0 would have every kernel below compiled twice
     stamp = zero
     for row in range(first, last):
         line_out = out[row - first]
