@@ -1,6 +1,5 @@
 """The command line. Commands import what they need when they run, so that `--help` and `plan` answer at once."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.failure import damaged_artifact, fail
 from flows.interrupts import keep_interrupts
 from flows.options import (
     AnyRun,
@@ -288,36 +288,23 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except WinnowError as error:
-        sys.exit(_fail(error))
+        sys.exit(fail(error))
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx else "winnow"
-        sys.exit(_fail(ConfigError(error.format_message(), place=command, cure=f"{command} --help")))
+        sys.exit(fail(ConfigError(error.format_message(), place=command, cure=f"{command} --help")))
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        damage = _damaged_artifact(error)
+        damage = damaged_artifact(error)
         if damage is None:
             raise
-        sys.exit(_fail(damage))
+        sys.exit(fail(damage))
     if code == _INTERRUPTED:  # Typer makes this of a KeyboardInterrupt
         print("interrupted; the same command goes on from the cache", file=sys.stderr)
     sys.exit(code or 0)
-
-
-def _damaged_artifact(error: Exception) -> WinnowError | None:
-    """What to say where a command met an artifact that is cut, altered or gone; None: it is something else."""
-    gone = isinstance(error, FileNotFoundError) and "artifacts" in Path(str(error.filename)).parts
-    if not gone and (not type(error).__module__.startswith("polars") or "parquet" not in str(error).lower()):
-        return None
-    what = f"{error.filename} is gone" if isinstance(error, FileNotFoundError) else f"it can't be read ({error})"
-    return ConfigError(
-        f"an artifact of this run is damaged: {what}",
-        place="artifacts",
-        cure="run the configuration again; what is damaged is named and made anew",
-    )
 
 
 def _config_name(config: str | None, sets: list[str] | None) -> str:
@@ -326,20 +313,6 @@ def _config_name(config: str | None, sets: list[str] | None) -> str:
         return config
     own = any(text.startswith(("ingest.sources=", "ingest=", "ingest.sources.+=")) for text in sets or ())
     return "default" if own else "demo"
-
-
-def _fail(error: WinnowError) -> int:
-    if "--json" in sys.argv:
-        print(json.dumps({"error": error.to_dict()}, ensure_ascii=False))
-    _print_error(error)
-    return error.exit_code
-
-
-def _print_error(error: Any) -> None:
-    place = f"{error.place}: " if error.place else ""
-    print(f"error: {place}{error.message}", file=sys.stderr)
-    if error.cure:
-        print(f"  what to do: {error.cure}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -179,6 +179,7 @@ def test_a_data_folder_that_is_a_file_is_refused(
 ) -> None:
     file = tmp_path / "file"
     file.write_text("a file")
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # main() sets its own
     monkeypatch.setattr("sys.argv", ["winnow", command, *COMMANDS[command], "--data-dir", str(file / below)])
     with pytest.raises(SystemExit, match="2"):
         main()

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -121,6 +122,7 @@ def test_the_command_prints_one_json_document(
     monkeypatch.setattr("flows.outputs.stage_artifact", lambda *_: artifact)
     monkeypatch.setattr("tasks.kernels.models.model_folder", lambda *_: "toy")
     monkeypatch.setattr("tasks.kernels.models.load_tokenizer", lambda *_: tokenizer)
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # main() sets its own
     monkeypatch.setattr("sys.argv", ["winnow", "preview", "--samples", "2", "--json"])
     with pytest.raises(SystemExit, match="0"):
         main()
