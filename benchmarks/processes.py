@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 _LOOK_EVERY = 0.2  # seconds
-_ROOT = Path(__file__).parent.parent
 
 
 class BenchmarkError(Exception):
@@ -61,12 +60,12 @@ def run_timed(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     log = folder / "log"
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*command, str(source), str(small), str(folder), *words],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(_ROOT), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
-            | dict(environment or {}),
+            env={**inherited, "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", **(environment or {})},
             stdout=out,
             stderr=out,
             start_new_session=True,

@@ -1,12 +1,13 @@
 """Quality rules: four of datatrove's filters against our rule sets, for speed and for agreement of decisions.
 
-Both are timed from JSONL to what they write. Decisions are compared apart: what each filter says of each row by itself,
-and which rule of ours removes it, its rule set alone. Both name the first reason only.
+Both are timed from JSONL to what they write. Decisions are compared twice: which rows each pipeline keeps, and rule by
+rule, each asked by itself of every row, so that no rule hides another.
 """
 
 import json
 import subprocess
-from collections import Counter
+import tempfile
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,9 @@ from benchmarks.session import Session, alternate
 from benchmarks.winnow import known_rule_sets
 
 CORPORA = ("multitask", "demo")  # the first of them that is here
-FILTERS = {"gopher": ("gopher_repetition", "gopher_quality"), "c4": ("c4",), "fineweb": ("fineweb",)}
-DIFFERENCES = 8  # of a rule set, the most frequent, are listed
+WEB = "gopher+c4+fineweb"
 
-Reasons = list[str | None]  # of each row; None: it passes
+Fired = dict[str, set[int]]  # rule → ids of the rows that it drops
 
 
 def bench(session: Session) -> dict[str, Any]:
@@ -29,70 +29,75 @@ def bench(session: Session) -> dict[str, Any]:
     name, source = _first(session)
     tools: dict[str, tuple[int, Any]] = {"Winnow": (session.rounds, partial(session.ours, "winnow", source, "quality"))}
     with_peer = "datatrove" in session.peers
+    web = with_peer and set(WEB.split("+")) <= set(known_rule_sets())
+    if web:
+        tools[WEB] = (session.rounds, partial(session.ours, "winnow", source, f"quality-{WEB}"))
     if with_peer:
         tools["datatrove"] = (1, partial(session.peer, "datatrove", "datatrove_filters", source))
     runs = alternate(tools, f"{name}, quality")
+    ids = [json.loads(line)["id"] for line in source.read_bytes().splitlines()]
     found: dict[str, Any] = {
         "corpus": name,
-        "rows": source.read_bytes().count(b"\n"),
+        "rows": len(ids),
         "megabytes": source.stat().st_size / 1e6,
         "rule_sets": known_rule_sets(),
         "tools": {tool: each.record() for tool, each in runs.items()},
     }
     if with_peer:
         found["tools"]["datatrove"]["tool"] = f"datatrove {PEERS['datatrove'].version}, four filters (2 workers)"
-    if not runs["Winnow"].failed:
-        found["tools"]["Winnow"]["stages"] = runs["Winnow"].answer["stages"]
-    if with_peer and not runs["datatrove"].failed:
-        theirs = _verdicts(session, source)
+    if web:
+        found["tools"][WEB]["tool"] = f"Winnow, ingest and {WEB.replace('+', ', ')}"
+    if web and not runs[WEB].failed and not runs["datatrove"].failed:
+        ours, theirs = set(runs[WEB].answer["kept"]), set(runs["datatrove"].answer)
+        found["kept"] = {"ours": len(ours), "theirs": len(theirs), "agreement": 1 - len(ours ^ theirs) / len(ids)}
+        reasons = _reasons(session, source)
         found["agreement"] = {
-            rule_set: agreement(
-                rule_set,
-                [next((row[each] for each in filters if row[each]), None) for row in theirs],
-                _reasons(session, source, rule_set),
-            )
-            for rule_set, filters in FILTERS.items()
-            if rule_set in known_rule_sets()
+            rule_set: agreement(len(ids), names, reasons, fired(source, rule_set))
+            for rule_set, names in SAME_RULE.items()
         }
     return found
 
 
 def prepare(session: Session) -> None:
-    """The verdicts of datatrove's filters, which are kept."""
+    """The verdicts of datatrove's rules, which are kept."""
     if "datatrove" in session.peers:
-        _verdicts(session, _first(session)[1])
+        _reasons(session, _first(session)[1])
 
 
-def agreement(rule_set: str, theirs: Reasons, ours: Reasons) -> dict[str, Any]:
-    """Hold the first reasons of both against each other.
-
-    Returns:
-        `rows`, `decision` (share of rows that both keep or both drop), `rules` (their reason → our rule, rows of each
-        side, share of all rows on which the two agree), `differences` (the most frequent pairs that do not match).
-    """
-    rows = len(theirs)
-    names = SAME_RULE[rule_set]
-    pairs = Counter(zip(theirs, ours, strict=True))
-    decided = sum(count for (one, two), count in pairs.items() if (one is None) == (two is None))
-    rules = {}
-    for reason in sorted({one for one, _ in pairs if one is not None} | set(names)):
-        mine = names.get(reason, "")
-        apart = sum(count for (one, two), count in pairs.items() if (one == reason) != (two in mine.split("|")))
-        rules[reason] = {
-            "ours": mine,
-            "they_drop": sum(count for (one, _), count in pairs.items() if one == reason),
-            "we_drop": sum(count for (_, two), count in pairs.items() if two in mine.split("|")),
-            "agreement": 1 - apart / rows,
+def agreement(rows: int, names: Mapping[str, str], theirs: Fired, ours: Fired) -> dict[str, Any]:
+    """Their reason → our rule, the rows that each drops, and the share of rows on which the two agree."""
+    found: dict[str, Any] = {}
+    for reason, rule in names.items():
+        they, we = theirs.get(reason, set()), ours[rule]
+        found[reason] = {
+            "ours": rule,
+            "both": len(they & we),
+            "only_theirs": len(they - we),
+            "only_ours": len(we - they),
+            "agreement": 1 - len(they ^ we) / rows,
         }
-    wrong = Counter(
-        {pair: count for pair, count in pairs.items() if pair[0] != pair[1] and not _same(pair[0], pair[1], names)}
-    )
-    differences = [[one, two, count] for (one, two), count in wrong.most_common(DIFFERENCES)]
-    return {"rows": rows, "decision": decided / rows, "rules": rules, "differences": differences}
+    return found
 
 
-def _same(theirs: str | None, ours: str | None, names: dict[str, str]) -> bool:
-    return theirs is not None and ours in names.get(theirs, "").split("|")
+def fired(source: Path, rule_set: str) -> Fired:
+    """The rows that each rule of a set drops, asked by itself at its own threshold."""
+    import polars as pl
+
+    from benchmarks.stages import publish
+    from pipeline_config.data_schema import Quality
+    from tasks.quality.rules import RULE_SETS
+    from tasks.quality.score import score_rows
+
+    with tempfile.TemporaryDirectory(prefix="winnow-bench-") as folder:
+        rows = publish({}, source, Path(folder))["ingest"].artifact.rows()
+        scores = score_rows(rows.select("row_id", "messages", "tools"), Quality(rules=[rule_set]))
+        ids = rows.select(pl.col("meta").str.json_path_match("$.id").cast(pl.Int64)).collect().to_series()
+    compare = {"<": pl.Expr.lt, "<=": pl.Expr.le, ">": pl.Expr.gt, ">=": pl.Expr.ge}
+    found = {}
+    for rule in RULE_SETS[rule_set]:
+        drops = scores.select(compare[rule.comparison](pl.col(rule.statistic), pl.lit(rule.threshold, pl.Float32)))
+        found[rule.name] = set(ids.filter(drops.to_series().fill_null(False)).to_list())
+    return found
 
 
 def _first(session: Session) -> tuple[str, Path]:
@@ -104,19 +109,21 @@ def _first(session: Session) -> tuple[str, Path]:
     raise NotHereError("no corpus for the quality rules")
 
 
-def _verdicts(session: Session, source: Path) -> list[dict[str, str | None]]:
-    """What each of datatrove's filters says of each row, computed once and kept beside the corpus."""
-    cache = source.with_suffix(".verdicts.jsonl")
+def _reasons(session: Session, source: Path) -> Fired:
+    """Which of datatrove's rules drop which rows, computed once and kept beside the corpus."""
+    cache = source.with_suffix(".reasons.jsonl")
     if not cache.exists():
         python, half = install(PEERS["datatrove"], session.cache), cache.with_suffix(".part")
         script = SCRIPTS / "datatrove_verdicts.py"
         subprocess.run([str(python), str(script), str(source), str(half)], check=True, capture_output=True)
         half.rename(cache)
-    return [json.loads(line) for line in cache.read_bytes().splitlines()]
+    return by_reason([json.loads(line) for line in cache.read_bytes().splitlines()])
 
 
-def _reasons(session: Session, source: Path, rule_set: str) -> Reasons:
-    """Which rule of a set removes each row, in file order."""
-    removed = session.ours("winnow", source, f"quality-{rule_set}").answer["removed"]
-    ids = [json.loads(line)["id"] for line in source.read_bytes().splitlines()]
-    return [removed.get(str(each)) for each in ids]
+def by_reason(verdicts: Sequence[Mapping[str, Any]]) -> Fired:
+    """Reason → ids, from the reasons of each row."""
+    found: Fired = {}
+    for verdict in verdicts:
+        for reason in verdict["reasons"]:
+            found.setdefault(reason, set()).add(verdict["id"])
+    return found

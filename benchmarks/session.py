@@ -4,7 +4,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from benchmarks.corpora import SMALL, corpus, first_rows
 from benchmarks.environments import PEERS, SCRIPTS, install
 from benchmarks.processes import BenchmarkError, Measured, run_timed
+
+_ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,18 @@ class Session:
 
     def ours(self, module: str, source: Path, *words: str) -> Measured:
         """Run one of our own modules under the clock."""
-        return self._run([sys.executable, "-m", f"benchmarks.{module}"], source, words)
+        command = [sys.executable, "-m", f"benchmarks.{module}"]
+        return self._run(command, source, words, {"PYTHONPATH": str(_ROOT)})
 
     def peer(self, name: str, script: str, source: Path) -> Measured:
         """Run a peer's script in its environment under the clock."""
-        return self._run([str(install(PEERS[name], self.cache)), str(SCRIPTS / f"{script}.py")], source, ())
+        return self._run([str(install(PEERS[name], self.cache)), str(SCRIPTS / f"{script}.py")], source, (), {})
 
-    def _run(self, command: Sequence[str], source: Path, words: Sequence[str]) -> Measured:
-        return run_timed(command, source, first_rows(source, SMALL), self.cache / "work", words=words)
+    def _run(
+        self, command: Sequence[str], source: Path, words: Sequence[str], environment: Mapping[str, str]
+    ) -> Measured:
+        small = first_rows(source, SMALL)
+        return run_timed(command, source, small, self.cache / "work", words=words, environment=environment)
 
 
 @dataclass

@@ -22,6 +22,8 @@ pipeline (`benchmarks/truth.py`). *Left*: true pairs whose both rows were kept, 
 removed rows to which no kept row is a near-duplicate. The bare loop reads, hashes and sketches the same bytes and does
 nothing else (one core; in brackets all cores). *Ratio*: a tool's time in times of ours."""
 
+_RULES = """Each rule by itself, asked of every row; rules that drop no row on either side are left out."""
+
 
 def machine() -> dict[str, str]:
     """The machine in words; no names, no paths."""
@@ -115,23 +117,26 @@ def _quality(record: dict[str, Any]) -> list[str]:
         else:
             ratio = f"{each['median'] / ours:.1f}" if ours else ""
             lines.append((title, f"{each['median']:.2f}", ratio, f"{each['peak_mb']:,.0f}"))
+    keys = ("both", "only_theirs", "only_ours")
     parts = [
         f"{record['corpus']}, {record['rows']:,} rows, {record['megabytes']:.0f} MB, from JSONL to what is written.",
         table(("tool", "seconds", "ratio", "peak MB"), lines),
     ]
-    for rule_set, found in record.get("agreement", {}).items():
-        rows = [
-            (reason, each["ours"], f"{each['they_drop']:,}", f"{each['we_drop']:,}", f"{each['agreement']:.2%}")
-            for reason, each in found["rules"].items()
-        ]
-        alike = f"Kept or dropped alike: {found['decision']:.2%} of {found['rows']:,} rows; by first reason:"
-        parts += [
-            f"### {rule_set}\n\n{alike}",
-            table(("datatrove's reason", "our rule", "it drops", "we drop", "alike"), rows, 2),
-        ]
-        apart = [(one or "keeps", two or "keeps", f"{count:,}") for one, two, count in found["differences"]]
-        if apart:
-            parts += ["Where they differ:", table(("datatrove", "Winnow", "rows"), apart, 2)]
+    if "kept" in record:
+        kept = record["kept"]
+        both = f"{kept['agreement']:.2%} of the rows kept or dropped alike"
+        parts.append(
+            f"Gopher, C4 and FineWeb, one after the other: it keeps {kept['theirs']:,}, we {kept['ours']:,}; {both}."
+        )
+    rows = [
+        (f"{rule_set}: {reason}", each["ours"], *(f"{each[key]:,}" for key in keys), f"{each['agreement']:.2%}")
+        for rule_set, found in record.get("agreement", {}).items()
+        for reason, each in found.items()
+        if any(each[key] for key in keys)
+    ]
+    if rows:
+        parts.append(table(("datatrove's reason", "our rule", "both drop", "only it", "only we", "alike"), rows, 2))
+        parts.append(_RULES)
     return parts
 
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from benchmarks.corpora import first_rows, planted, write_rows
 from benchmarks.peers.timed import halves, ids_of
-from benchmarks.quality import agreement
-from benchmarks.rule_names import SAME_RULE
+from benchmarks.quality import agreement, by_reason
 from benchmarks.session import alternate
 from benchmarks.tables import document, machine, table
 from benchmarks.targets import targets
@@ -80,12 +79,13 @@ def test_halves_hold_every_row_once(tmp_path: Path) -> None:
     assert ids_of([first_rows(source, 3)]) == [1, 2, 3]
 
 
-def test_first_reasons_are_held_against_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SAME_RULE, "c4", {"curly_bracket": "c4_braces"})
-    found = agreement("c4", ["curly_bracket", "curly_bracket", None, None], ["c4_braces", None, None, "c4_other"])
-    assert found["decision"] == 0.5
-    assert found["rules"]["curly_bracket"] == {"ours": "c4_braces", "they_drop": 2, "we_drop": 1, "agreement": 0.75}
-    assert sorted(found["differences"], key=str) == [["curly_bracket", None, 1], [None, "c4_other", 1]]
+def test_rules_are_compared_row_by_row() -> None:
+    theirs = by_reason(
+        [{"id": 1, "reasons": ["short", "dots"]}, {"id": 2, "reasons": ["short"]}, {"id": 3, "reasons": []}]
+    )
+    found = agreement(4, {"short": "min_words", "long": "max_words"}, theirs, {"min_words": {1, 3}, "max_words": set()})
+    assert found["short"] == {"ours": "min_words", "both": 1, "only_theirs": 1, "only_ours": 1, "agreement": 0.5}
+    assert found["long"]["agreement"] == 1
 
 
 def test_a_table_is_markdown() -> None:
