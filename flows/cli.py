@@ -98,13 +98,14 @@ def plan(
 def resume(
     run_id: Unfinished = None,
     sets: Sets = None,
+    verify: Verify = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Go on with a failed, killed or interrupted run, under the configuration in its record."""
     from flows.commands import resume_run
 
-    raise typer.Exit(resume_run(run_id, list(sets or ()), data_dir, as_json=as_json))
+    raise typer.Exit(resume_run(run_id, list(sets or ()), data_dir, verify=verify, as_json=as_json))
 
 
 @app.command()
@@ -140,12 +141,17 @@ def diff(
 
 @app.command()
 def gc(
-    keep: Annotated[int, typer.Option("--keep", min=1, metavar="N", help="the newest N runs keep all they use")],
+    keep: Annotated[
+        int,
+        typer.Option(
+            "--keep", min=1, metavar="N", help="the newest N runs keep all they use, and the newest done one always"
+        ),
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would go, remove nothing")] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Give disk back: remove what neither the newest N runs nor a running one uses."""
+    """Give disk back: remove what neither the newest N runs, nor the newest done one, nor a running one uses."""
     from flows.show_folder import show_collection
 
     show_collection(keep, dry_run, data_dir, as_json=as_json)

@@ -1,6 +1,7 @@
 """`winnow gc`: keep what the newest runs use, give the rest of the disk back.
 
-Kept are the records of the newest runs and of every running one, the artifacts they name (and the text that a thin
+Kept are the records of the newest runs, of the newest that is done (failures since must not cost the last result) and
+of every running one, the artifacts they name (and the text that a thin
 decision points into), scores made from the same inputs, verdicts of their gates, and the work folders of stages they
 did not finish. For a running run its plan is asked as well, so that what it is about to find in the cache stays.
 
@@ -54,6 +55,7 @@ class Needs:
     Attributes:
         runs: ids of the kept runs.
         running: those of them that a process works on.
+        last_done: the newest run that is done, if it is kept although it is older than the newest ones.
         keys: the artifacts.
         unfinished: stages that a kept run may go on with.
         verdicts: digests of gates.
@@ -62,6 +64,7 @@ class Needs:
 
     runs: set[str] = field(default_factory=set)
     running: set[str] = field(default_factory=set)
+    last_done: str | None = None
     keys: set[Key] = field(default_factory=set)
     unfinished: set[Key] = field(default_factory=set)
     verdicts: set[str] = field(default_factory=set)
@@ -72,7 +75,7 @@ def collect(data_dir: Path, keep: int, *, dry_run: bool) -> tuple[list[Item], Ne
     """Remove what the newest runs do not use.
 
     Args:
-        keep: how many of the newest runs keep everything, at least 1; running ones are kept beside them.
+        keep: how many of the newest runs keep everything, at least 1; running ones and the newest done one are kept beside them.
         dry_run: only say what would go.
 
     Returns:
@@ -107,6 +110,10 @@ def _needs(data_dir: Path, keep: int) -> Needs:
     records = [record for name in names if (record := _readable(data_dir, name)) is not None]
     newest = {record.run_id for record in records if record.run_id not in needs.running}
     needs.runs = needs.running | set(sorted(newest)[-keep:]) | (set(names) - {record.run_id for record in records})
+    last_done = max((record.run_id for record in records if record.status == "done"), default=None)
+    if last_done is not None and last_done not in needs.runs:
+        needs.last_done = last_done
+        needs.runs.add(last_done)
     for record in records:
         if record.run_id not in needs.runs:
             continue

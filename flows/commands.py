@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flows.planner import Selection, check_range, make_plan, preflight, workspace
+from flows.planner import Selection, check_forced, check_range, make_plan, preflight, workspace
 from flows.start import start_flow
 from flows.writable import check_writable
 from pipeline_config.load import load_config
@@ -30,15 +30,19 @@ def run_pipeline(name: str, overrides: list[str], data_dir: str | None, selectio
         "force": list(selection.force),
         "verify": selection.verify,
     }
-    return _start(config, folder, selection, _command(name, overrides, data_dir), parameters, as_json=as_json)
+    command = _command(name, overrides, data_dir)
+    check_forced(selection, config, command)
+    return _start(config, folder, selection, command, parameters, as_json=as_json)
 
 
-def resume_run(run_id: str | None, overrides: list[str], data_dir: str | None, *, as_json: bool) -> int:
+def resume_run(
+    run_id: str | None, overrides: list[str], data_dir: str | None, *, verify: bool = False, as_json: bool
+) -> int:
     """Go on with a run under the configuration in its record; give the exit code."""
     from flows.resume import changed_since, recorded_config, remaining_selection, run_command, unfinished_run
 
     folder = data_folder(data_dir)
-    origin = unfinished_run(folder, run_id)
+    origin = unfinished_run(folder, run_id, lambda text: print(f"warning: {text}", file=sys.stderr))
     if origin.status == "done":
         again = run_command(origin, folder)
         print(f"run {origin.run_id} is done, nothing is left to go on with; to run again: {again}", file=sys.stderr)
@@ -49,9 +53,10 @@ def resume_run(run_id: str | None, overrides: list[str], data_dir: str | None, *
     print(f"going on with run {origin.run_id}", file=sys.stderr)
     if changed := changed_since(origin):
         print(f"note: {changed}; this run keeps what the record says", file=sys.stderr)
-    parameters = {"config": origin.config_name or "demo", "overrides": overrides, "resume": origin.run_id}
+    name = origin.config_name or "demo"
+    parameters = {"config": name, "overrides": overrides, "resume": origin.run_id, "verify": verify}
     command = run_command(origin, folder)
-    return _start(config, folder, remaining_selection(origin), command, parameters, as_json=as_json)
+    return _start(config, folder, remaining_selection(origin, verify=verify), command, parameters, as_json=as_json)
 
 
 def _start(
@@ -95,9 +100,11 @@ def show_plan(name: str, overrides: list[str], data_dir: str | None, selection: 
     folder = data_folder(data_dir)
     selection.check()
     config = load_config(name, tuple(overrides))
+    command = _command(name, overrides, data_dir)
+    check_forced(selection, config, command)
     preflight(config, folder)
     verdicts = make_plan(workspace(config, folder, selection.force, verify=selection.verify), selection)
-    check_range(verdicts, selection, _command(name, overrides, data_dir))
+    check_range(verdicts, selection, command)
     if as_json:
         lines = [{"name": v.name, "verdict": v.verdict, "reason": v.reason, "key": v.key} for v in verdicts]
         print(json.dumps({"stages": lines}, ensure_ascii=False))

@@ -64,6 +64,24 @@ class Selection:
         """Why a stage behind the last one is left out."""
         return f"below {'--only' if self.only else '--until'} {STAGES[self.last]}"
 
+    def side(self, stage: str) -> str:
+        """Where a stage lies that may not run."""
+        if STAGES.index(stage) > self.last:
+            return self.below
+        return f"above {'--only' if self.only else '--from'} {STAGES[self.first]}"
+
+    def widened(self, command: str) -> str:
+        """The command whose bounds let every forced stage run, and nothing be missing above it.
+
+        Args:
+            command: the run command without bounds.
+        """
+        last = max(self.last, *(STAGES.index(name) for name in self.force))
+        words = [] if last == len(STAGES) - 1 else ["--until", STAGES[last]]
+        for name in self.force:
+            words += ["--force", name]
+        return " ".join([command, *words, *(["--verify"] if self.verify else [])])
+
     def may_run(self, stage: str) -> bool:
         """Whether a stage may be computed."""
         return self.first <= STAGES.index(stage) <= self.last
@@ -132,6 +150,29 @@ def check_range(verdicts: list[Verdict], selection: Selection, command: str) -> 
                 f"{verdict.name} is not cached ({verdict.reason}), and --from and --only never run it",
                 place=f"--from/--only {STAGES[selection.first]}",
                 cure=f"type: {command} --until {STAGES[selection.first - 1]}",
+            )
+
+
+def check_forced(selection: Selection, config: Config, command: str) -> None:
+    """Raise ConfigError for a forced stage that would not be run: without a section, or outside of the bounds.
+
+    Args:
+        command: the run command without bounds, to say what to type.
+    """
+    present = [name for name in STAGES if config.section(name) is not None]
+    for name in selection.force:
+        if name not in present:
+            raise ConfigError(
+                f"{name} has no section in this configuration, so it can't be forced{did_you_mean(name, present)}",
+                place=f"--force {name}",
+                cure=f"leave it out, or name a stage of this recipe: {', '.join(present)}",
+            )
+    for name in selection.force:
+        if not selection.may_run(name):
+            raise ConfigError(
+                f"{name} lies {selection.side(name)}, where nothing is run, so it can't be forced",
+                place=f"--force {name}",
+                cure=f"leave out --force {name}, or type: {selection.widened(command)}",
             )
 
 

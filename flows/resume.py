@@ -5,36 +5,48 @@ published is found in the cache; a training goes on from its last checkpoint, si
 """
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from flows.planner import Selection
 from pipeline_config.errors import ConfigError
 from pipeline_config.load import resolve, written_values
 from pipeline_config.schema import Config
+from tasks.execute import LOG
 from tasks.kernels.digests import json_digest
 from tasks.presence import is_running
 from tasks.runs import RunRecord, command_in, read_run, run_ids
 
 
-def unfinished_run(data_dir: Path, wanted: str | None = None) -> RunRecord:
+def unfinished_run(data_dir: Path, wanted: str | None = None, warn: Callable[[str], object] = LOG.warning) -> RunRecord:
     """The run to go on with: the one that is named, else the newest that nobody finished.
 
     A failed run counts as finished if a later one with the same configuration, or one that went on with it, is done.
+    A record that can't be read is passed over.
+
+    Args:
+        wanted: id or prefix; None: search.
+        warn: told which records were passed over.
 
     Returns:
         a run that did not finish; a finished one if it was named or nothing else is left.
 
     Raises:
-        ConfigError: there is no such run, or it still runs.
+        ConfigError: there is no such run, it still runs, or no record can be read.
     """
     if wanted is not None:
         return _at_rest(read_run(data_dir, wanted), data_dir)
-    latest = read_run(data_dir)
+    latest: RunRecord | None = None
     finished: list[RunRecord] = []
     continued: set[str | None] = set()
     for run_id in reversed(run_ids(data_dir)):
-        record = read_run(data_dir, run_id)
+        try:
+            record = read_run(data_dir, run_id)
+        except ConfigError as error:
+            warn(f"{error.place}: {error.message}; it is passed over")
+            continue
+        latest = latest or record
         if record.status == "running" and is_running(data_dir, run_id):
             continue
         if record.status == "done" or record.run_id in continued:
@@ -42,7 +54,7 @@ def unfinished_run(data_dir: Path, wanted: str | None = None) -> RunRecord:
             continued.add(record.parent_run_id)
         elif not any(_covers(other, record) for other in finished):
             return record
-    return _at_rest(latest, data_dir)
+    return _at_rest(latest or read_run(data_dir), data_dir)
 
 
 def recorded_config(record: RunRecord, overrides: Iterable[str] = ()) -> Config:
@@ -64,11 +76,16 @@ def recorded_config(record: RunRecord, overrides: Iterable[str] = ()) -> Config:
         ) from None
 
 
-def remaining_selection(record: RunRecord) -> Selection:
-    """The bounds of a run, and those stages it was told to force and did not yet run."""
+def remaining_selection(record: RunRecord, *, verify: bool = False) -> Selection:
+    """The bounds of a run, and those stages it was told to force and did not yet run.
+
+    Args:
+        verify: believe no artifact without reading it, also if the run itself did.
+    """
     bounds = dict(record.selection)
     forced = [name for name in bounds.pop("force", ()) if record.stage(name).state != "ran"]
-    return Selection(**bounds, force=tuple(forced))
+    selection = Selection(**bounds, force=tuple(forced))
+    return replace(selection, verify=selection.verify or verify)
 
 
 def run_command(record: RunRecord, data_dir: Path) -> str:

@@ -3,20 +3,20 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 
 from flows.dashboard import ProgressShown, draw_run, draw_stage, outcome
 from flows.flow_run import stopped_by_signal
 from flows.gate_page import settle
-from flows.planner import Selection, load_stage, preflight, workspace
+from flows.planner import Selection, check_forced, load_stage, preflight, workspace
 from flows.resume import recorded_config, remaining_selection, run_command, unfinished_run, written_digest
 from flows.run_report import report_path, write_report
 from pipeline_config.errors import ConfigError, WinnowError
 from pipeline_config.load import full_name, load_config
 from pipeline_config.schema import STAGES, Config
-from tasks.execute import LOG, Workspace, examine, judge_gate, produce
+from tasks.execute import LOG, MEANWHILE, Workspace, examine, judge_gate, produce
 from tasks.kernels.progress import watched
 from tasks.key import data_folder
 from tasks.presence import Presence, noting
@@ -63,7 +63,8 @@ class Runner:
             loaded = load_config(config, tuple(overrides or ()))
         else:
             loaded = recorded_config(origin, overrides or ())
-            selection = remaining_selection(origin) if selection == Selection() else selection
+            bounded = replace(selection, verify=False) != Selection()
+            selection = selection if bounded else remaining_selection(origin, verify=verify)
         preflight(loaded, folder)
         record = RunRecord(
             run_id=run_id or new_run_id(folder),
@@ -76,6 +77,8 @@ class Runner:
             config_digest=written_digest(config) if origin is None else origin.config_digest,
             selection=asdict(selection),
         )
+        if origin is None:
+            check_forced(selection, loaded, run_command(record, folder))
         presence = Presence(folder, record.run_id)
         record.save(folder)
         settle_dead_runs(folder)
@@ -144,7 +147,7 @@ class Runner:
             verdict = examine(stage, self.work)
             entry.key = verdict.key
             self._save()
-        artifact = verdict.artifact
+        artifact, reason, ran = verdict.artifact, verdict.reason, False
         if artifact is None:
             if not self.selection.may_run(stage.name):
                 raise ConfigError(
@@ -155,18 +158,20 @@ class Runner:
             LOG.info("%s: %s", stage.name, verdict.reason)
             with watched(ProgressShown(stage.name)):
                 artifact = produce(stage, verdict, self.work)
-            LOG.info("%s", outcome(artifact.manifest))
+            ran = stage.name not in self.work.taken
+            reason = reason if ran else MEANWHILE
+            LOG.info("%s", outcome(artifact.manifest) if ran else f"{stage.name}: {reason}")
         self.work.upstream[stage.name] = artifact
         for name, value in artifact.manifest["metrics"].items():
             self.record.metrics[f"{stage.name}.{name}"] = value
         gate = judge_gate(stage.name, artifact, self.work, self.record.run_id)
         entry.gate = gate.to_dict()
         entry.seconds = round(time.perf_counter() - started, 3)
-        entry.reason = verdict.reason
+        entry.reason = reason
         settle(gate, self.work.data_dir)
-        entry.state = "cached" if verdict.artifact is not None else "ran"
-        if entry.state == "ran":
-            draw_stage(artifact, verdict.reason)
+        entry.state = "ran" if ran else "cached"
+        if ran:
+            draw_stage(artifact, reason)
         return entry
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ def show_collection(keep: int, dry_run: bool, data_dir: str | None, *, as_json: 
     total = sum(item.bytes for item in items)
     if as_json:
         removed = [{"kind": i.kind, "path": _inside(i.path, folder), "bytes": i.bytes} for i in items]
-        kept = {"kept_runs": sorted(needs.runs), "running": sorted(needs.running)}
+        kept = {"kept_runs": sorted(needs.runs), "running": sorted(needs.running), "last_done": needs.last_done}
         print(json.dumps({"dry_run": dry_run, **kept, "removed": removed, "bytes": total}, ensure_ascii=False))
         return
     if dry_run:
@@ -54,6 +54,8 @@ def show_collection(keep: int, dry_run: bool, data_dir: str | None, *, as_json: 
     runs = f"{len(needs.runs)} run{'' if len(needs.runs) == 1 else 's'} kept"
     if needs.running:
         runs += f", {len(needs.running)} of them running"
+    if needs.last_done:
+        runs += f", {needs.last_done} among them as the newest that is done"
     verb = "would be freed" if dry_run else "freed"
     print(f"{bytes_in_words(total)} {verb}: {told or 'nothing to remove'}; {runs}")
 

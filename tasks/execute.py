@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tasks.stage import Stage
 
 LOG = logging.getLogger("winnow")
+MEANWHILE = "another run made it meanwhile"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Workspace:
         upstream: what has been published so far, by stage.
         previous: stage → key in the run before, to say what changed.
         force: stages that run although they are cached.
+        taken: stages that another run made while this one waited to make them.
     """
 
     config: Config
@@ -65,6 +67,7 @@ class Workspace:
     upstream: dict[str, Artifact] = field(default_factory=dict)
     previous: Mapping[str, str] = field(default_factory=dict)
     force: frozenset[str] = frozenset()
+    taken: set[str] = field(default_factory=set)
 
     @cached_property
     def codes(self) -> CodeDigests:
@@ -100,13 +103,14 @@ def examine(stage: "Stage", work: Workspace, blocked: str = "") -> Verdict:
 
 
 def produce(stage: "Stage", verdict: Verdict, work: Workspace) -> Artifact:
-    """Run a stage and publish its artifact; a second run that wants the same waits and takes it."""
+    """Run a stage and publish its artifact; a second run that wants the same waits, takes it and notes that."""
     assert verdict.key is not None
     folder = work.data_dir / "work" / stage.name / verdict.key
     with locked(folder):
         if stage.name not in work.force:
             found = work.store.find(stage.name, verdict.key)
             if found is not None:
+                work.taken.add(stage.name)
                 return found
         artifact = work.store.publish(stage.name, verdict.key, lambda out: _fill(stage, verdict, work, out, folder))
         clear_checkpoints(folder)

@@ -86,9 +86,19 @@ def _own_changes(stage: str, old: Mapping[str, Any], parts: Mapping[str, Any]) -
         return differences(old["config"], parts["config"]) + _references(before, after)
     words = [f"source `{name}` added" for name in after if name not in before]
     words += [f"source `{name}` removed" for name in before if name not in after]
-    words += [f"source `{name}` changed" for name in after if name in before and before[name] != after[name]]
+    words += [
+        f"source `{name}` changed: {_content(name, before[name], old)} -> {_content(name, after[name])}"
+        for name in after
+        if name in before and before[name] != after[name]
+    ]
     settings = differences(old["config"], parts["config"])
     return words + [word for word in settings if not re.fullmatch(r"sources\..+ (added|removed)", word)]
+
+
+def _content(source: str, digest: str, manifest: Mapping[str, Any] | None = None) -> str:
+    """Which content a source has, and how many rows were read of it if that is known."""
+    rows = ((manifest or {}).get("facts") or {}).get("rows_by_source", {}).get(source)
+    return f"content {digest[:8]}" + ("" if rows is None else f" ({rows:,} rows)")
 
 
 def _references(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

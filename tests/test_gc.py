@@ -181,27 +181,48 @@ def test_gc_at_every_step_of_a_run_takes_nothing_from_it(
 
 
 def test_runs_finish_while_gc_never_rests(mine: Path, data: Path) -> None:
-    command = [sys.executable, "-c", _THREE_RUNS, str(mine), str(data)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        removed = 0
+    command = [sys.executable, "-c", _RUNS, str(mine), str(data)]
+    enough = data.parent / "enough"
+    with subprocess.Popen([*command, str(enough)], stdout=subprocess.PIPE) as process:
         while process.poll() is None:
-            removed += len(collect(data, 1, dry_run=False)[0])
+            if collect(data, 1, dry_run=False)[0]:
+                enough.touch()
         assert process.stdout is not None
-        said = process.stdout.read().decode()
-    assert said.split() == ["done"] * 3
-    assert removed > 0
+        said = process.stdout.read().decode().split()
+    assert len(said) >= 3
+    assert set(said) == {"done"}
+    assert enough.exists()
     last = read_run(data)
     folder = folders(data, last)["split"]
     assert Artifact(folder, read_manifest(folder)).rows().collect().height > 0
 
 
-_THREE_RUNS = """
+_RUNS = """
 import sys
 from pathlib import Path
 from tests.plain_run import run_stages
-for n in range(3):
+for n in range(300):  # three, and more until gc has had its turn: nobody says when a busy machine gives it one
+    if n >= 3 and Path(sys.argv[3]).exists():
+        break
     print(run_stages(Path(sys.argv[2]), sys.argv[1], overrides=[f"dedupe.threshold=0.{5 + n % 3}"]).status)
 """
+
+
+def test_failures_since_do_not_cost_the_last_result(mine: Path, data: Path) -> None:
+    older = run_stages(data, mine)
+    other_rows(mine)
+    done = run_stages(data, mine)
+    write_source(mine.parent, records()[4:])
+    failed = run_stages(data, mine, overrides=["clean.gate.min_rows=99"])
+    place = Workplace(data, data.parent / "prefect")
+    would = place.winnow("gc", "--keep", "1", "--dry-run").stdout
+    assert f"2 runs kept, {done.run_id} among them as the newest that is done" in would
+    _, needs = collect(data, 1, dry_run=False)
+    assert needs.last_done == done.run_id
+    assert run_ids(data) == [done.run_id, failed.run_id]
+    assert all(path.exists() for path in folders(data, done).values())
+    assert not folders(data, older)["split"].exists()
+    assert "newest done" in place.winnow("gc", "--help").stdout
 
 
 def test_the_command_refuses_zero_and_says_what_it_freed(mine: Path, data: Path) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tasks.artifact import Artifact, Store
-from tasks.execute import Workspace
+from tasks.artifact import Artifact, Store, read_manifest
+from tasks.execute import Verdict, Workspace
 from tasks.reasons import differences, why_run
 from tests.test_execute import config, examine_all, keys, run
 
@@ -129,11 +129,21 @@ def test_a_source_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("content of b")
     assert examine_all(tmp_path, settings, last)["ingest"].reason == "source `b` added"
     (tmp_path / "a.txt").write_text("edited")
-    assert examine_all(tmp_path, settings, last)["ingest"].reason == "source `b` added, source `a` changed"
+    found = examine_all(tmp_path, settings, last)["ingest"]
+    assert found.reason == f"source `b` added, {changed_source(tmp_path, last, found)}"
     alone = config(tmp_path)
     last = keys(run(tmp_path, settings))
     (tmp_path / "a.txt").write_text("edited again")
-    assert examine_all(tmp_path, alone, last)["ingest"].reason == "source `b` removed, source `a` changed"
+    found = examine_all(tmp_path, alone, last)["ingest"]
+    assert found.reason == f"source `b` removed, {changed_source(tmp_path, last, found)}"
+
+
+def changed_source(data: Path, last: dict[str, str], found: Verdict) -> str:
+    """What is to be said of source `a`: which content it had, with how many rows, and which it has."""
+    before = read_manifest(data / "artifacts" / "ingest" / last["ingest"])["references"]["a"]
+    after = found.parts["references"]["a"]
+    assert before[:8] != after[:8]
+    return f"source `a` changed: content {before[:8]} (1 rows) -> content {after[:8]}"
 
 
 def test_what_is_gone_or_damaged_is_said(tmp_path: Path) -> None:

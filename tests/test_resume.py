@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from flows.resume import changed_since, recorded_config, unfinished_run
+from flows.planner import Selection
+from flows.resume import changed_since, recorded_config, remaining_selection, unfinished_run
 from pipeline_config.errors import ConfigError
 from pipeline_config.load import load_config, recipe_names
 from tasks.presence import Presence, is_running
@@ -99,6 +100,38 @@ def test_the_newest_run_that_nobody_finished_is_taken(mine: Path, data: Path) ->
     assert unfinished_run(data).run_id == halfway.run_id
     run_stages(data, mine, verify=True)  # all of it, so also that half
     assert unfinished_run(data).run_id == failed.run_id
+
+
+def test_a_damaged_record_is_passed_over_and_named(mine: Path, data: Path) -> None:
+    failed = stopped(mine, data)
+    damaged = data / "runs" / "20990101T000000-0000.json"
+    damaged.write_text("{")
+    warnings: list[str] = []
+    assert unfinished_run(data, None, warnings.append).run_id == failed.run_id
+    assert warnings == [
+        "runs/20990101T000000-0000.json: the record of run 20990101T000000-0000 can't be read (JSONDecodeError);"
+        " it is passed over"
+    ]
+    (data / "runs" / f"{failed.run_id}.json").write_text("{")
+    with pytest.raises(ConfigError, match="can't be read"):  # nothing else is left
+        unfinished_run(data, None, warnings.append)
+    assert len(warnings) == 3
+
+
+def test_resume_can_verify_and_keeps_the_bounds(mine: Path, data: Path) -> None:
+    failed = stopped(mine, data, until="dedupe")
+    assert remaining_selection(failed, verify=True) == Selection(until="dedupe", verify=True)
+    again = run_stages(data, resume=failed.run_id, overrides=["dedupe.gate.min_rows=1"], verify=True)
+    assert (again.selection["until"], again.selection["verify"], "split" in states(again)) == ("dedupe", True, False)
+
+
+def test_the_command_resumes_past_a_damaged_record_with_verify(mine: Path, data: Path) -> None:
+    done = run_stages(data, mine)
+    (data / "runs" / "20990101T000000-0000.json").write_text("{")
+    told = Workplace(data, data.parent / "prefect").winnow("resume", "--verify")
+    assert told.returncode == 0, told.stderr
+    assert "warning: runs/20990101T000000-0000.json: " in told.stderr
+    assert f"run {done.run_id} is done" in told.stderr
 
 
 def test_a_run_at_work_is_not_resumed_and_a_killed_one_is(mine: Path, data: Path) -> None:

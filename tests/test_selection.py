@@ -77,6 +77,42 @@ def test_force_runs_one_stage_and_equal_output_cuts_off_the_rest(place: Workplac
     assert found == {"ingest": "cached", "clean": "ran", "dedupe": "cached", "split": "cached"}
 
 
+@pytest.mark.parametrize(
+    ("words", "said", "typed"),
+    [
+        (["--only", "dedupe", "--force", "clean"], "clean lies above --only dedupe",
+         ["--until", "dedupe", "--force", "clean"]),
+        (["--from", "dedupe", "--force", "clean"], "clean lies above --from dedupe", ["--force", "clean"]),
+        (["--until", "clean", "--force", "split"], "split lies below --until clean",
+         ["--until", "split", "--force", "split"]),
+    ],
+)  # fmt: skip
+def test_a_forced_stage_outside_of_the_bounds_is_refused_and_the_cure_works(
+    place: Workplace, words: list[str], said: str, typed: list[str]
+) -> None:
+    run_stages(place.data, config(place))
+    for command in ("run", "plan"):
+        refused = place.winnow(command, config(place), *words)
+        assert refused.returncode == 2
+        assert f"--force {words[-1]}: {said}" in refused.stderr
+        assert f"leave out --force {words[-1]}, or type: " in refused.stderr
+        cure = shlex.split(refused.stderr.split("type: ")[1])
+        assert cure == ["winnow", "run", config(place), "--data-dir", str(place.data), *typed]
+    assert verdicts(place, *typed)[words[-1]] == "run"
+    assert verdicts(place, *words[:2])["ingest"] == "cached"
+
+
+def test_a_forced_stage_without_a_section_is_refused(place: Workplace) -> None:
+    for command in ("run", "plan"):
+        refused = place.winnow(command, config(place), "--force", "select")
+        assert refused.returncode == 2
+        assert "--force select: select has no section" in refused.stderr
+        assert "name a stage of this recipe: ingest, clean, dedupe, split" in refused.stderr
+    assert not (place.data / "runs").exists()
+    with pytest.raises(ConfigError, match="select has no section"):  # from the form of the dashboard
+        run_stages(place.data, config(place), force=["select"])
+
+
 def test_a_run_that_finds_it_out_late_names_the_command_too(place: Workplace) -> None:
     record = run_stages(place.data, config(place), overrides=["clean.markup=keep"], only="dedupe")
     assert record.error is not None

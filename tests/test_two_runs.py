@@ -13,8 +13,9 @@ import pytest
 from flows.planner import load_stage, workspace
 from pipeline_config.load import load_config
 from pipeline_config.schema import STAGES
+from tasks import execute
 from tasks.execute import examine, produce
-from tests.plain_run import records, write_config, write_source
+from tests.plain_run import records, run_stages, states, write_config, write_source
 
 RUN = """
 import os, sys, time
@@ -114,3 +115,25 @@ def test_runs_that_share_only_some_stages_are_each_as_if_alone(tmp_path: Path, c
     for override in overrides:
         run(tmp_path / "alone", config, override)
     assert contents(tmp_path / "data") == contents(tmp_path / "alone")
+
+
+def test_what_another_run_made_meanwhile_is_cached_and_says_so(
+    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one makes all of it between this one's look at a stage and its turn to make it."""
+    data, locked, others = tmp_path / "data", execute.locked, []
+
+    def after_the_other(folder: Path) -> Any:
+        if not others:
+            others.append(folder)
+            run(data, config)
+        return locked(folder)
+
+    monkeypatch.setattr(execute, "locked", after_the_other)
+    record = run_stages(data, config)
+    assert others
+    assert set(states(record).values()) == {"cached"}
+    assert record.stage("ingest").reason == execute.MEANWHILE == "another run made it meanwhile"
+    assert record.stage("clean").reason.startswith("same inputs, configuration and code")
+    again = run_stages(data, config, force=["ingest"])
+    assert states(again)["ingest"] == "ran"
