@@ -16,6 +16,7 @@ from flows.options import (
     Force,
     From,
     Json,
+    Keep,
     Only,
     RowId,
     RunA,
@@ -141,12 +142,7 @@ def diff(
 
 @app.command()
 def gc(
-    keep: Annotated[
-        int,
-        typer.Option(
-            "--keep", min=1, metavar="N", help="the newest N runs keep all they use, and the newest done one always"
-        ),
-    ],
+    keep: Keep,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would go, remove nothing")] = False,
     data_dir: DataDir = None,
     as_json: Json = False,

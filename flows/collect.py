@@ -75,7 +75,8 @@ def collect(data_dir: Path, keep: int, *, dry_run: bool) -> tuple[list[Item], Ne
     """Remove what the newest runs do not use.
 
     Args:
-        keep: how many of the newest runs keep everything, at least 1; running ones and the newest done one are kept beside them.
+        keep: how many of the newest runs keep everything, at least 1; running ones and the newest done one are kept
+            beside them.
         dry_run: only say what would go.
 
     Returns:

@@ -15,6 +15,10 @@ Force = Annotated[list[str] | None, typer.Option("--force", metavar="STAGE", hel
 Verify = Annotated[bool, typer.Option("--verify", help="read cached artifacts in full before believing them")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="default: $WINNOW_DATA, else ./data")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
+Keep = Annotated[
+    int,
+    typer.Option("--keep", min=1, metavar="N", help="the newest N runs keep all they use; so does the newest done one"),
+]
 RunId = Annotated[str | None, typer.Argument(metavar="RUN", help="run id or a prefix of it", show_default="the latest")]
 AnyRun = Annotated[str | None, typer.Argument(metavar="RUN", help="run id or a prefix of it", show_default="all runs")]
 Unfinished = Annotated[

@@ -1,5 +1,6 @@
 """`--from`, `--until`, `--only`, `--force`: on the command line, in a plan and in the form of the dashboard alike."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,13 @@ def test_a_forced_stage_outside_of_the_bounds_is_refused_and_the_cure_works(
         assert cure == ["winnow", "run", config(place), "--data-dir", str(place.data), *typed]
     assert verdicts(place, *typed)[words[-1]] == "run"
     assert verdicts(place, *words[:2])["ingest"] == "cached"
+
+
+def test_a_plan_says_from_what_to_what_a_source_changed(place: Workplace) -> None:
+    run_stages(place.data, config(place))
+    write_source(place.data.parent, [{"instruction": "Why?", "output": "Because."}])
+    reason = place.document("plan", config(place))["stages"][0]["reason"]
+    assert re.fullmatch(r"source `mine` changed: content [0-9a-f]{8} \(12 rows\) -> content [0-9a-f]{8}", reason)
 
 
 def test_a_forced_stage_without_a_section_is_refused(place: Workplace) -> None:
