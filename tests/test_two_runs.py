@@ -117,11 +117,12 @@ def test_runs_that_share_only_some_stages_are_each_as_if_alone(tmp_path: Path, c
     assert contents(tmp_path / "data") == contents(tmp_path / "alone")
 
 
-def test_what_another_run_made_meanwhile_is_cached_and_says_so(
-    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_another_run_made_meanwhile_is_cached_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one makes all of it between this one's look at a stage and its turn to make it."""
-    data, locked, others = tmp_path / "data", execute.locked, []
+    write_source(tmp_path)
+    config = write_config(tmp_path)
+    data, locked = tmp_path / "data", execute.locked
+    others: list[Path] = []
 
     def after_the_other(folder: Path) -> Any:
         if not others:
@@ -132,7 +133,7 @@ def test_what_another_run_made_meanwhile_is_cached_and_says_so(
     monkeypatch.setattr(execute, "locked", after_the_other)
     record = run_stages(data, config)
     assert others
-    assert set(states(record).values()) == {"cached"}
+    assert set(states(record).values()) == {"cached"}, record.error
     assert record.stage("ingest").reason == execute.MEANWHILE == "another run made it meanwhile"
     assert record.stage("clean").reason.startswith("same inputs, configuration and code")
     again = run_stages(data, config, force=["ingest"])
