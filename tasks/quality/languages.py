@@ -29,7 +29,7 @@ def languages(rows: pl.LazyFrame) -> pl.DataFrame:
     texts = _texts(rows)
     alone = detect(texts["answer"])
     few = texts["answer"].str.count_matches(r"\p{Latin}").is_between(1, _FEW_LETTERS)
-    doubtful = (alone["score"] < _SURE) | few
+    doubtful = ((alone["score"] < _SURE) | few) & texts["has_prompt"]
     together = texts.filter(doubtful).select(pl.concat_str("prompt", "answer", separator=" ")).to_series()
     judged = _put(alone, doubtful, detect(together))
     return judged.select(

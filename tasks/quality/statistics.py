@@ -21,10 +21,11 @@ and digits; Chinese, Japanese and Korean characters count one each.
 
 from collections.abc import Iterable
 
+import numpy as np
 import polars as pl
 
 from tasks.kernels.rows import answer_text, prompt_text, whole_text
-from tasks.kernels.text import shingle_hashes
+from tasks.kernels.text import from_strings, shingles
 from tasks.quality import patterns
 
 _MIN_LINES = 4
@@ -74,7 +75,9 @@ def _expressions() -> dict[str, pl.Expr]:
     answer, prose, last = pl.col("answer"), pl.col("answer_prose"), pl.col("last_answer")
     marks = pl.col("whole").str.replace_all(patterns.CODE, " ").str.count_matches(patterns.TEMPLATE_MARKS)
     tag_chars = prose.str.extract_all(patterns.TAG).list.eval(pl.element().str.len_chars()).list.sum()
-    cut_off = last.str.contains(patterns.CUT_OFF) & (_words("last_answer") >= _CUT_OFF_WORDS)
+    unended = pl.when(last.str.contains(patterns.CUT_OFF)).then(last).otherwise(pl.lit(""))
+    cut_off = pl.when(last.is_not_null()).then(unended.str.count_matches(patterns.TOKEN) >= _CUT_OFF_WORDS)
+    refuses = pl.element().str.slice(0, patterns.HEAD_CHARS).str.contains(patterns.REFUSAL)
     return {
         "empty_answers": _count_turns(~pl.element().str.contains(r"[^\s\p{Cc}\p{Cf}]")),
         "damaged_share": pl.col("whole").str.count_matches(patterns.DAMAGE) / (pl.col("whole").str.len_chars() + 1),
@@ -86,8 +89,7 @@ def _expressions() -> dict[str, pl.Expr]:
             pl.element().str.slice(0, patterns.HEAD_CHARS).str.contains(patterns.BOILERPLATE)
         ),
         "refusal_share": _share_of_turns(
-            pl.element().str.slice(0, patterns.HEAD_CHARS).str.contains(patterns.REFUSAL)
-            & (pl.element().str.count_matches(patterns.TOKEN) <= patterns.REFUSAL_WORDS)
+            refuses & (pl.when(refuses).then(pl.element()).str.count_matches(patterns.TOKEN) <= patterns.REFUSAL_WORDS)
         ),
         "open_fences": _count_turns(pl.element().str.count_matches(patterns.FENCE) % 2 == 1),
         "template_marks": marks,
@@ -127,13 +129,14 @@ def _duplicate_share(items: pl.Expr, least: int) -> pl.Expr:
 
 def _echo_share() -> pl.Expr:
     """How much of the last answer is the last question; null without a question of some length."""
-    as_long = pl.col("question").str.len_chars() <= 2 * pl.col("last_answer").str.len_chars()
-    question = normal(pl.when(as_long).then("question").otherwise(pl.lit("")))  # a longer one is not contained
-    answer = normal(pl.col("last_answer"))
+    asked, answered = pl.col("question").fill_null(""), pl.col("last_answer").fill_null("")
+    long_enough = asked.str.count_matches(patterns.TOKEN) >= _ECHO_WORDS
+    may_hold = long_enough & (asked.str.len_chars() <= 2 * answered.str.len_chars())  # a longer one is not contained
+    question, answer = (normal(pl.when(may_hold).then(text).otherwise(pl.lit(""))) for text in (asked, answered))
     share = question.str.len_chars() / answer.str.len_chars()
     contained = answer.str.contains(question, literal=True)
-    long_enough = pl.col("question").str.count_matches(patterns.TOKEN) >= _ECHO_WORDS
-    return pl.when(long_enough & (answer != "")).then(pl.when(contained).then(share).otherwise(0.0))
+    says = long_enough & answered.str.contains(r"\w")
+    return pl.when(says).then(pl.when(may_hold & contained).then(share).otherwise(0.0))
 
 
 def normal(text: pl.Expr) -> pl.Expr:
@@ -143,8 +146,9 @@ def normal(text: pl.Expr) -> pl.Expr:
 
 def _duplicate_ngrams(answers: pl.Series, words: pl.Series) -> pl.Series:
     """1 - distinct / all shingles; the tokens are those of `tasks.kernels.text`."""
-    _, offsets = shingle_hashes(answers, _NGRAM)
-    distinct = pl.Series("distinct", offsets).diff().slice(1)
-    frame = pl.DataFrame({"distinct": distinct, "words": words})
-    share = (1 - pl.col("distinct") / (pl.col("words") - _NGRAM + 1)).clip(0, 1)
-    return frame.select(pl.when(pl.col("words") >= _MIN_WORDS).then(share)).to_series()
+    enough = words >= _MIN_WORDS
+    distinct = np.diff(shingles(from_strings(answers.filter(enough)), _NGRAM).offsets)
+    frame = pl.DataFrame({"distinct": pl.Series(distinct, dtype=pl.Int64), "words": words.filter(enough)})
+    share = frame.select((1 - pl.col("distinct") / (pl.col("words") - _NGRAM + 1)).clip(0, 1)).to_series()
+    empty = pl.repeat(None, len(words), dtype=pl.Float64, eager=True)
+    return empty.scatter(enough.arg_true(), share)
