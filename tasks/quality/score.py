@@ -1,5 +1,7 @@
 """Everything the rules may ask of a row's text, measured once: changing a threshold measures nothing again."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import polars as pl
 
 from pipeline_config.data_schema import Quality
@@ -27,11 +29,18 @@ def score_rows(rows: pl.LazyFrame, config: Quality) -> pl.DataFrame:
         of the rows.
     """
     wanted = {rule.statistic for rule in known_rules(config)}
-    narrow = rows.select("row_id", *of_text()).collect()
-    own = measure(rows, wanted - set(FROM_LANGUAGE) - set(STATISTICS) | set(ALWAYS))
-    frames = [narrow, own, languages(rows)]
-    if asked := [name for name in STATISTICS if name in wanted]:
-        sets = config.rules
-        after_c4 = "c4" in sets[: sets.index("fineweb")] if "fineweb" in sets else False
-        frames.append(measure_web(rows.select(whole_text()).collect().to_series(), after_c4).select(asked))
-    return pl.concat(frames, how="horizontal")
+    own = wanted - set(FROM_LANGUAGE) - set(STATISTICS) | set(ALWAYS)
+    with ThreadPoolExecutor(1) as beside:  # the kernel keeps a core busy while fastText can use but one
+        web = beside.submit(_web, rows, wanted, config.rules)
+        narrow = rows.select("row_id", *of_text()).collect()
+        frames = [narrow, measure(rows, own), languages(rows), web.result()]
+    return pl.concat([frame for frame in frames if frame.width], how="horizontal")
+
+
+def _web(rows: pl.LazyFrame, wanted: set[str], sets: list[str]) -> pl.DataFrame:
+    """The statistics of `web.py` that are wanted; where `c4` stands before `fineweb`, that judges what C4 leaves."""
+    asked = [name for name in STATISTICS if name in wanted]
+    if not asked:
+        return pl.DataFrame()
+    after_c4 = "fineweb" in sets and "c4" in sets[: sets.index("fineweb")]
+    return measure_web(rows.select(whole_text()).collect().to_series(), after_c4).select(asked)

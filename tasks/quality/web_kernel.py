@@ -323,9 +323,15 @@ def _sentences(what: Kinds, begins: Offsets, ends: Offsets, first: int, last: in
 
 @compiled
 def _hash(points: Points, begin: int, end: int) -> np.uint64:
-    value = _K3
-    for i in range(begin, end):
+    value, i = _K3 + np.uint64(end - begin), begin
+    while i + 3 <= end:  # three code points of 21 bits at once
+        three = np.uint64(points[i]) | np.uint64(points[i + 1]) << np.uint64(21)
+        value = (value ^ (three | np.uint64(points[i + 2]) << np.uint64(42))) * _K1
+        value ^= value >> np.uint64(32)
+        i += 3
+    while i < end:
         value = (value ^ np.uint64(points[i])) * _K1
+        i += 1
     value ^= value >> np.uint64(29)
     return value * _K2
 
@@ -533,9 +539,13 @@ def _ends_sentence(points: Points, begin: int, end: int) -> bool:
 @compiled
 def _phrases(points: Points, begin: int, end: int, phrases: Bytes, cuts: Offsets) -> int:
     """A bit for each lower-case ASCII phrase that stands here in any case."""
-    found = 0
+    found, initials = 0, 0
+    for k in range(cuts.size - 1):
+        initials |= 1 << (phrases[cuts[k]] - 0x60)
     for at in range(begin, end):
-        first = points[at] | 0x20 if 0x41 <= points[at] <= 0x5A else points[at]
+        first = points[at] | 0x20
+        if not 0x61 <= first <= 0x7A or not initials >> (first - 0x60) & 1:
+            continue
         for k in range(cuts.size - 1):
             if phrases[cuts[k]] != first or at + cuts[k + 1] - cuts[k] > end:
                 continue
