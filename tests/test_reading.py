@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -181,3 +182,11 @@ def test_values_that_json_cannot_say_are_put_back(value):
 @given(values)
 def test_a_literal_template_fills_to_itself(value):
     assert same(fill(literal(value), None), value)
+
+
+@pytest.mark.parametrize("space", ["\t", "  ", "\r", " \t", "\\u0022"])
+def test_a_repeated_key_is_found_however_another_lines_keys_are_spelled(space):
+    lines = ['{"a": 1, "a": 2}', f'{{"b"{space}: 1}}' if "u" not in space else '{"b\\u0022": 1}']
+    batch = parse_block(Lines(1, "\n".join(lines).encode()), LineDecoder("utf-8"), 10**6)
+    assert [one.reason for one in batch.unread] == ["repeated_key"]
+    assert len(batch.records) == 1

@@ -37,7 +37,7 @@ def references(config: Ingest, run: Config, data_dir: Path) -> dict[str, str]:
     return locate.references(config, data_dir)
 
 
-@stage("ingest", libraries=("orjson", "pyarrow", "datasets", "pyyaml"), references=references)
+@stage("ingest", libraries=("orjson", "pyarrow", "datasets", "pyyaml", "numba", "numpy"), references=references)
 def ingest(given: StageInput[Ingest]) -> Decision:
     """Every record a row or in quarantine."""
     return read_sources(given.config)

@@ -59,7 +59,7 @@ def score(given: StageInput[Select]) -> pl.DataFrame:
 
 @stage(
     "select",
-    libraries=("torch", "transformers", "numpy", "orjson", "pyarrow"),
+    libraries=("torch", "transformers", "numba", "numpy", "orjson", "pyarrow"),
     score=score,
     reads=("source", "split", "messages"),
     references=references,

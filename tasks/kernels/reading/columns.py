@@ -12,7 +12,7 @@ place of the JSON.
 
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -38,7 +38,7 @@ _SPLITS = {
 _TEST_SET = re.compile(r"test:[\w.-]+")
 _LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_]\w+)*$")
 READ_SCHEMA: dict[str, Any] = ROW_SCHEMA | {"own_id": pl.String, "own_split": pl.String}  # as the record has them
-_OWN = ("task", "label", "lang", "split", "weight", "id")  # a record's fields that have a column of their own
+OWN = ("task", "label", "lang", "split", "weight", "id")  # a record's fields that have a column of their own
 _GATHERED = ("row_id", "meta", "tools", "task", "label", "lang", "split", "weight", "own_id", "own_split")
 UNREAD_SCHEMA = {
     "row_id": pl.String,
@@ -69,16 +69,26 @@ class _Turns:
 
         roles, contents, weights = zip(*self._turns, strict=True) if self._turns else ((), (), ())
         text = pa.large_string()
-        values = pa.StructArray.from_arrays(
-            [pa.array(roles, text), pa.array(contents, text), pa.array(weights, pa.float32())],
-            names=["role", "content", "weight"],
-        )
         is_null = bytearray(len(self._ends) - 1)
         for row in self._nulls:
             is_null[row] = 1
         mask = pa.array(map(bool, is_null), pa.bool_()) if self._nulls else None
-        lists = pa.ListArray.from_arrays(pa.array(self._ends, pa.int32()), values, mask=mask)
-        return pl.Series(name, lists, dtype=pl.List(MESSAGE))
+        turns = (pa.array(roles, text), pa.array(contents, text), pa.array(weights, pa.float32()))
+        return message_lists(name, turns, pa.array(self._ends, pa.int32()), mask)
+
+
+def message_lists(name: str, turns: Sequence[Any], ends: Any, mask: Any = None) -> pl.Series:
+    """A column of message lists.
+
+    Args:
+        turns: Arrow arrays of roles, contents and weights.
+        ends: int32, 0 and where each row's turns end.
+        mask: which rows have no list; none: all have one.
+    """
+    import pyarrow as pa
+
+    values = pa.StructArray.from_arrays(turns, names=["role", "content", "weight"])
+    return pl.Series(name, pa.ListArray.from_arrays(ends, values, mask=mask), dtype=pl.List(MESSAGE))
 
 
 class RowBuilder:
@@ -95,16 +105,17 @@ class RowBuilder:
         self, source: str, reader: FormatReader, fields: Mapping[str, str], defaults: Mapping[str, str | None]
     ) -> None:
         self._source = source
-        self._prefix = source.encode() + b"\x1f"
+        self.prefix = source.encode() + b"\x1f"
         self._reader = reader
         self._defaults = defaults
-        self._names = [fields.get(field, field) for field in _OWN]
+        self.names = [fields.get(field, field) for field in OWN]
         self._without_own = self._own_values({})
         renamed = {ours: theirs for ours, theirs in fields.items() if ours != theirs}
         self._shape: dict[str, Any] = {"format": reader.record_format} | ({"names": renamed} if renamed else {})
         self._plain_meta = orjson.dumps({SHAPE: self._shape}).decode()
         self._messages, self._rejected = _Turns(), _Turns()
         self._gathered: list[tuple[Any, ...]] = []
+        self.lines: list[int] = []  # of the rows
         self._unread: list[Unread] = []
 
     def add(self, record: Read) -> None:
@@ -114,13 +125,14 @@ class RowBuilder:
             canonical = _json(record.value, orjson.OPT_SORT_KEYS)
             raw = canonical if raw is None else raw
             draft = self._reader.read(record.value)
-            meta = self._meta(record, draft)
+            meta = self.meta(record, draft)
         except NotReadable as error:
             self._refuse(record.line, error.reason, error.detail, raw or b"")
         else:
-            row_id = xxhash.xxh3_64_hexdigest(self._prefix + canonical)
+            row_id = xxhash.xxh3_64_hexdigest(self.prefix + canonical)
             has_more = len(record.value) > len(draft.used)
             own = self._own_values(record.value) if has_more else self._without_own
+            self.lines.append(record.line)
             self._gathered.append((row_id, meta, draft.tools, *own))
             self._messages.add(draft.messages)
             self._rejected.add(draft.rejected)
@@ -132,7 +144,7 @@ class RowBuilder:
     def _refuse(self, line: int, reason: str, detail: str, raw: bytes) -> None:
         self._unread.append(Unread(line, reason, detail, raw[:EXCERPT_SOURCE_BYTES], xxhash.xxh3_64_hexdigest(raw)))
 
-    def _meta(self, record: Read, draft: Draft) -> str:
+    def meta(self, record: Read, draft: Draft) -> str:
         """JSON of the record's other fields, and its shape."""
         value: dict[str, Any] = record.value
         names = self._reader.fields.name
@@ -165,16 +177,16 @@ class RowBuilder:
 
     def _own_values(self, value: dict[str, Any]) -> tuple[Any, ...]:
         """Task, label, lang, split, weight, id and split as the record has it."""
-        task, label, lang, split, weight, own_id = [value.get(name) for name in self._names]
+        task, label, lang, split, weight, own_id = [value.get(name) for name in self.names]
         defaults = self._defaults
         return (
-            _word(task) or defaults.get("task"),
-            _word(label),
-            _language(lang) or defaults.get("lang"),
-            defaults.get("split") or _split(split),
+            word(task) or defaults.get("task"),
+            word(label),
+            language(lang) or defaults.get("lang"),
+            defaults.get("split") or split_name(split),
             float(weight) if isinstance(weight, (int, float)) else 1.0,
             None if own_id is None else _json(own_id).decode(),
-            _word(split),
+            word(split),
         )
 
     def rows(self) -> pl.DataFrame:
@@ -182,16 +194,20 @@ class RowBuilder:
         columns = zip(*self._gathered, strict=True) if self._gathered else iter([()] * len(_GATHERED))
         series = {name: pl.Series(name, next(columns), dtype=READ_SCHEMA[name]) for name in _GATHERED}
         series |= {"messages": self._messages.series("messages"), "rejected": self._rejected.series("rejected")}
-        given = [series[name] for name in READ_SCHEMA if name in series]
-        others = {name: pl.lit(None, kind) for name, kind in READ_SCHEMA.items() if name not in series}
-        others["source"] = pl.lit(self._source)
-        return pl.DataFrame(given).with_columns(**others).select(list(READ_SCHEMA))
+        return whole_rows(series, self._source)
 
     def unread(self) -> pl.DataFrame:
         """Records that gave no row (`UNREAD_SCHEMA`); ids not yet numbered."""
         unread = sorted(self._unread, key=lambda one: one.line)
         lines = [(digest(self._source, one.digest), one.line, one.reason, one.detail, one.head) for one in unread]
         return pl.DataFrame(lines, schema=UNREAD_SCHEMA, orient="row")
+
+
+def whole_rows(given: Mapping[str, pl.Series], source: str) -> pl.DataFrame:
+    """Rows (`READ_SCHEMA`) of some columns; the source's name and nulls in the others."""
+    others = {name: pl.lit(None, kind) for name, kind in READ_SCHEMA.items() if name not in given}
+    others["source"] = pl.lit(source)
+    return pl.DataFrame(list(given.values())).with_columns(**others).select(list(READ_SCHEMA))
 
 
 def _json(value: Any, option: int = 0) -> bytes:
@@ -213,7 +229,7 @@ def number_repeats(row_ids: pl.Series) -> pl.Series:
     return row_ids.scatter((~is_first).arg_true(), numbered)
 
 
-def _word(value: Any) -> str | None:
+def word(value: Any) -> str | None:
     """A string, number or truth value as a column's string."""
     if isinstance(value, str):
         return None if not value or isinstance(value, Odd) else value
@@ -222,7 +238,7 @@ def _word(value: Any) -> str | None:
     return str(value) if isinstance(value, (int, float)) else None
 
 
-def _split(value: Any) -> str | None:
+def split_name(value: Any) -> str | None:
     """A record's own split, where its name is known."""
     if not isinstance(value, str):
         return None
@@ -230,7 +246,7 @@ def _split(value: Any) -> str | None:
     return name if _TEST_SET.fullmatch(name) else _SPLITS.get(name.lower())
 
 
-def _language(value: Any) -> str | None:
+def language(value: Any) -> str | None:
     """A language code without its region; words such as "English" are no code."""
     match = _LANGUAGE.match(value.strip().lower()) if isinstance(value, str) else None
     return match[1] if match else None

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline_config.errors import SourceError
 from tasks.kernels.reading.delimited import DelimitedReader
 from tasks.kernels.reading.encodings import LineDecoder, TextDecoder, Utf16Stream, from_start
-from tasks.kernels.reading.json_lines import read_json_lines
+from tasks.kernels.reading.json_lines import JsonLines, read_json_lines
 from tasks.kernels.reading.json_values import read_json_values
 from tasks.kernels.reading.records import Batch, Read, Unread, unread
 from tasks.kernels.reading.streams import COMPRESSIONS, ByteStream, Lines, guarded, line_blocks, open_bytes
@@ -45,7 +45,7 @@ def name_says(path: Path) -> list[str]:
     return [kind_of(path) or "", *said, path.suffix if path.suffix in COMPRESSIONS else ""]
 
 
-def read_file(path: Path, encoding: str, limit: int, is_record: Callable[[Any], bool]) -> Iterator[Batch]:
+def read_file(path: Path, encoding: str, limit: int, is_record: Callable[[Any], bool]) -> Iterator[Batch | JsonLines]:
     """The records of one file, in its order.
 
     Args:
@@ -73,7 +73,7 @@ def read_file(path: Path, encoding: str, limit: int, is_record: Callable[[Any], 
 
 def _read_stream(
     stream: ByteStream, path: Path, encoding: str | None, limit: int, start: bytes, is_record: Callable[[Any], bool]
-) -> Iterator[Batch]:
+) -> Iterator[Batch | JsonLines]:
     kind = kind_of(path)
     if kind == "json" and _is_one_value(start, path):
         yield from read_json_values(stream, path, TextDecoder(encoding), limit, start, is_record)

@@ -1,12 +1,14 @@
 """JSON Lines, a block at a time.
 
-`parse_block` is the one place where a JSON line becomes a Python object. Most lines go through orjson. It refuses what
+`parse_lines` is the one place where a JSON line becomes a Python object. Most lines go through orjson. It refuses what
 Python's own parser takes (NaN, numbers beyond a double) and rounds integers beyond 64 bits without a word, so lines
 with nineteen digits in a row, and lines that it refuses, are parsed again by the standard library, which keeps them.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -19,35 +21,108 @@ from tasks.kernels.records.odd import json_safe
 
 _DIGITS = bytes(1 if 48 <= byte < 58 else 0 for byte in range(256))
 _LONG_NUMBER = b"\1" * 19
+WORTH_SCANNING = 1 << 20
+"""Bytes of a block from which on loading the compiled kernels pays."""
+_PARSED_LINES = 128
 
 
-def read_json_lines(blocks: Iterator[Lines | Unread], decoder: LineDecoder, limit: int) -> Iterator[Batch]:
-    """Blocks of lines as batches of records."""
+@dataclass
+class JsonLines:
+    """A block of lines that are not parsed yet: `plain_lines.py` makes rows of most without parsing them.
+
+    Attributes:
+        first_line: 1-based number of the first.
+        data: UTF-8 where the file's encoding was kept to, without the last line's break.
+        limit: bytes of the longest record.
+        decoder: of the file.
+    """
+
+    first_line: int
+    data: bytes
+    limit: int
+    decoder: LineDecoder
+
+    @cached_property
+    def parsed(self) -> Batch:
+        """The records of all lines."""
+        lines = enumerate(self.data.split(b"\n"), self.first_line)
+        return parse_lines(lines, self.data, self.limit, self.decoder)
+
+    @property
+    def records(self) -> list[Read]:
+        """The records of all lines, parsed."""
+        return self.parsed.records
+
+    @property
+    def unread(self) -> list[Unread]:
+        """Those that could not be read."""
+        return self.parsed.unread
+
+
+def read_json_lines(blocks: Iterator[Lines | Unread], decoder: LineDecoder, limit: int) -> Iterator[Batch | JsonLines]:
+    """Blocks of lines as batches of records; of a large one only the first lines are parsed, to know the format by."""
     for block in blocks:
         if isinstance(block, Unread):
             yield Batch(unread=[block])
+        elif len(block.data) < WORTH_SCANNING:
+            yield parse_block(block, decoder, limit)
         else:
-            with no_cycle_search():
-                batch = parse_block(block, decoder, limit)
-            yield batch
+            yield from _large_block(block, decoder, limit)
+
+
+def _large_block(block: Lines, decoder: LineDecoder, limit: int) -> Iterator[Batch | JsonLines]:
+    data, broken = decoder.utf8(block.data)
+    if broken:
+        lines = enumerate(data.split(b"\n"), block.first_line)
+        yield parse_lines(lines, data, limit, decoder, block.first_line, broken)
+        return
+    first = block.first_line
+    if first == 1:
+        *head, data = data.split(b"\n", _PARSED_LINES)
+        yield parse_lines(enumerate(head, first), b"\n".join(head), limit, decoder)
+        first += len(head)
+    yield JsonLines(first, data, limit, decoder)
 
 
 def parse_block(block: Lines, decoder: LineDecoder, limit: int) -> Batch:
-    """Every line of a block as a record or as unread; blank lines count as lines and give neither."""
+    """Every line of a block as a record or as unread."""
     data, broken = decoder.utf8(block.data)
+    lines = enumerate(data.split(b"\n"), block.first_line)
+    return parse_lines(lines, data, limit, decoder, block.first_line, broken)
+
+
+def parse_lines(
+    lines: Iterable[tuple[int, bytes]],
+    data: bytes,
+    limit: int,
+    decoder: LineDecoder,
+    first_line: int = 1,
+    broken: Collection[int] = (),
+) -> Batch:
+    """Every line as a record or as unread; blank lines give neither.
+
+    Args:
+        lines: numbers, and bytes as UTF-8.
+        data: all of them.
+        limit: bytes of the longest record.
+        decoder: of the file.
+        first_line: number of the line that `broken` counts from.
+        broken: lines that are not in the file's encoding.
+    """
     has_long_numbers = _LONG_NUMBER in data.translate(_DIGITS)
     batch = Batch()
     records = batch.records
-    for number, line in enumerate(data.split(b"\n"), block.first_line):
-        if not line or line.isspace():
-            continue
-        try:
-            if len(line) > limit or broken or (has_long_numbers and _LONG_NUMBER in line.translate(_DIGITS)):
-                raise ValueError
-            records.append(Read(number, orjson.loads(line), line, False))
-        except ValueError:
-            _parse_again(number, line, limit, number - block.first_line in broken, decoder, batch)
-    _take_out_repeated_keys(batch)
+    with no_cycle_search():
+        for number, line in lines:
+            if not line or line.isspace():
+                continue
+            try:
+                if len(line) > limit or broken or (has_long_numbers and _LONG_NUMBER in line.translate(_DIGITS)):
+                    raise ValueError
+                records.append(Read(number, orjson.loads(line), line, False))
+            except ValueError:
+                _parse_again(number, line, limit, number - first_line in broken, decoder, batch)
+        _take_out_repeated_keys(batch)
     return batch
 
 

@@ -1,8 +1,8 @@
 """JSON objects that name a key twice: parsers keep the last value and lose the others without a word.
 
 Parsing with a hook that sees every pair is many times slower, so blocks are sieved first: written again from what was
-parsed, a block has as many `":` as it was read with, unless a key got lost (or was spelled in a rare way, which a
-slow look then clears). Two searches and one dump a block, in compiled code.
+parsed, a block has as many `":` as it was read with, unless a key got lost. Where quote and colon are spelled in a rare
+way a slow look follows. A few searches and one dump a block, in compiled code.
 """
 
 import json
@@ -13,7 +13,7 @@ import orjson
 
 from tasks.kernels.reading.records import NotReadable, Read
 
-_ESCAPED_QUOTE = b"\\u0022"
+_UNCOUNTED = (b"\\u0022", b'"\t', b'"\r', b'"  ', b'" \t', b'" \r')  # spellings that hide a key from the count
 
 
 def refuse_repeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def repeated_key(raw: bytes) -> NotReadable | None:
 
 
 def _looks_whole(raw: bytes, value: Any) -> bool:
-    if _ESCAPED_QUOTE in raw:
+    if any(spelling in raw for spelling in _UNCOUNTED):
         return False
     try:
         return _colons(raw) == _colons(orjson.dumps(value))

@@ -1,17 +1,21 @@
 """One source's files or tables as frames of rows, a batch at a time."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
 from tasks.kernels.reading.columns import RowBuilder
 from tasks.kernels.reading.files import read_file
 from tasks.kernels.reading.formats import LOOKED_AT, FormatReader, is_record, likeliest, unknown_format
+from tasks.kernels.reading.json_lines import JsonLines
 from tasks.kernels.reading.records import Batch, no_cycle_search
+
+if TYPE_CHECKING:
+    from tasks.kernels.reading.plain_lines import PlainLines
 
 _MAX_RECORD_BYTES = 32_000_000
 
@@ -61,18 +65,36 @@ class SourceReader:
             read_file(path, self._encoding, self._limit, partial(is_record, self._format, self._fields)), str(path)
         )
 
-    def batches(self, batches: Iterable[Batch], place: str) -> Iterator[Frames]:
+    def batches(self, batches: Iterable[Batch | JsonLines], place: str) -> Iterator[Frames]:
         """The rows of records that were read elsewhere."""
         waiting = iter(batches)
-        seen: list[Batch] = []
+        seen: list[Batch | JsonLines] = []
         for batch in waiting:
             seen.append(batch)
             if self._format != "auto" or sum(len(one.records) for one in seen) >= LOOKED_AT:
                 break
         values = [record.value for one in seen for record in one.records][:LOOKED_AT]
         reader = FormatReader(self._decided(values, place), self._fields)
+        unparsed = self._unparsed(reader)
         for batch in itertools.chain(seen, waiting):
-            yield self._frames(batch, reader)
+            if isinstance(batch, JsonLines):
+                yield from unparsed(batch)
+            else:
+                yield self._frames(batch, reader)
+
+    def _unparsed(self, reader: FormatReader) -> Callable[[JsonLines], Iterator[Frames]]:
+        """What makes rows of lines that are not parsed; its kernels are loaded when the first ones come."""
+        made: list[PlainLines] = []
+
+        def frames(block: JsonLines) -> Iterator[Frames]:
+            from tasks.kernels.reading.plain_lines import PlainLines
+
+            if not made:
+                made.append(PlainLines(self._name, reader, self._fields, self._defaults))
+            for rows, unread in made[0].frames(block):
+                yield Frames(rows, unread)
+
+        return frames
 
     def _frames(self, batch: Batch, reader: FormatReader) -> Frames:
         builder = RowBuilder(self._name, reader, self._fields, self._defaults)

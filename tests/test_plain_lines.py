@@ -1,0 +1,236 @@
+"""Lines read without being parsed: the same rows, ids, ledgers and bytes as from the exact parser, line by line."""
+
+import json
+import sys
+from unittest import mock
+
+import numpy as np
+import orjson
+import pytest
+import xxhash
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.artifact import write_frame
+from tasks.kernels import xxh3
+from tasks.kernels.reading import json_lines, json_scan, plain_lines
+from tasks.kernels.reading.columns import RowBuilder
+from tests.records import RECORDS, any_text, read, rows_of, shuffled, values
+
+NASTY = [
+    '{"text": "twice", "text": "the key"}',
+    '{"te\\u0078t": "an escaped key"}',
+    '{"text": "half \\ud800 a pair"}',
+    '{"text": "a pair \\ud83d\\ude00, \\u0041\\u00e9\\u4e2d"}',
+    '{"text": "low first \\ude00\\ud83d"}',
+    '{"text": "nul \\u0000"}',
+    '{"text": "escapes \\" \\\\ \\/ \\b \\f \\n \\r \\t \\u001f \\u007f"}',
+    '{"text": "no escape \\x"}',
+    '{"text": "cut \\u12"}',
+    '{"text": "tab \t inside"}',
+    '{"text": "\u2028\u00a0\u3000"}',
+    '{"text": "\\u2003\\n"}',
+    '{"text": ""}',
+    '{"text": null}',
+    '{"text": 3}',
+    '{"text": "comma",}',
+    '{"text": "two"} {"text": "objects"}',
+    '{"text": "open',
+    '{"text": "open"',
+    '{"text" "no colon"}',
+    '{"text": "a" "b": 1}',
+    "{}",
+    "[]",
+    "null",
+    "not JSON",
+    "",
+    "   \r",
+    "\x0b",
+    ' \t{ "text"\t:  "white space" , "n" : 1 } \r',
+    '{"":"an empty key","text":"x"}',
+    '{"text": "odd", "n": 123456789012345678901234567890}',
+    '{"text": "digits 12345678901234567890", "n": NaN}',
+    '{"text": "deep", "n": ' + "[" * 2000 + "]" * 2000 + "}",
+    '{"text": "nested", "n": {"b": 1, "a": [1, 2.50]}}',
+    '{"text": "marks \ue0000\ue002", "\ue0000\ue002": "\ue001"}',
+    '{"text": "own", "_winnow": {"a": 1}}',
+    '{"text": "own", "_winnow": "mine"}',
+    '{"a": 1, "text": "more keys than there is room for", ' + ", ".join(f'"k{i}": {i}' for i in range(20)) + "}",
+    '{"messages": []}',
+    '{"messages": [{"role": "user", "content": "no answer"}]}',
+    '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}]}',
+    '{"messages": [{"content": "a", "role": "user"}, {"role": "assistant", "content": "b"}]}',
+    '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "name": "x"}]}',
+    '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "\\/b"}], "system": "s"}',
+    '{"messages": [{"role": "tool", "content": "a"}, {"role": "assistant", "content": "b"}], "extra": [1]}',
+    '{"messages": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}',
+    '{"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "{}"}]}',
+    '{"conversations": [{"from": "system", "value": "s"}, {"from": "gpt", "value": "b"}]}',
+    '{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "tools": "[]"}',
+    '{"instruction": "a", "input": " ", "output": "b"}',
+    '{"instruction": "", "input": "a", "output": "b"}',
+    '{"instruction": "a\\n \\n", "input": "\u00e9\\n\\nc", "output": "b", "history": []}',
+    '{"prompt": "a", "completion": "b", "tools": "[]", "system": "s", "history": [["q", "a"]]}',
+    '{"prompt": "a", "chosen": "b", "rejected": "c", "instruction": 3}',
+    '{"text": "label", "label": ""}',
+    '{"text": "label", "label": 1.0, "weight": true, "id": "\\u0031"}',
+    '{"text": "own", "task": 1.5, "lang": "en-GB", "split": " Dev", "weight": 0.1, "id": 7}',
+    '{"text": "own", "task": "", "lang": "English", "split": "test:a", "weight": "3", "id": null}',
+    '{"text": "own", "task": true, "lang": null, "split": false, "weight": 1e3, "id": ""}',
+]
+NUMBERS = (
+    "0 -0 00 1 -1 01 1.0 1.50 0.1 -0.5 0.0 -0.0 0.001 0.0001 0.00001 1e5 1E5 1.e5 .5 5. + - 100.0 123456789012345.6 "
+    "12345678901234.5 123456789012345 999999999999999999 9999999999999999999 0.123456789012345 0.1234567890123456 1.10"
+)
+NASTY += [f'{{"text": "number", "n": {number}, "weight": {number}}}' for number in NUMBERS.split()]
+NASTY_BYTES = [
+    b'{"text": "\xff"}',
+    b'{"text": "\xc0\x80 \xed\xa0\x80"}',
+    b'{"text": "cut \xe4\xb8"}',
+    b'{"te\xffxt": "x"}',
+]
+NASTY_BYTES += [b'{"text": "\xf4\x90\x80\x80"}', b'{"text": "\xf0\x9f\x98\x80 \xf4\x8f\xbf\xbf"}', b'{"text": "a\0b"}']
+SETTINGS = [
+    {},
+    {"task": "t", "lang": "de", "split": "train"},
+    {"fields": {"text": "body", "prompt": "text", "completion": "text", "label": "task"}},
+    {"fields": {"role": "content", "content": "role", "id": "messages"}, "encoding": "utf-8"},
+]
+
+dumps = st.sampled_from(
+    [
+        json.dumps,
+        lambda value: json.dumps(value, ensure_ascii=False),
+        lambda value: json.dumps(value, separators=(",", ":")),
+        lambda value: json.dumps(value).replace("/", "\\/"),
+        lambda value: json.dumps(value, ensure_ascii=False, separators=(" ,\t", " :  ")),
+    ]
+)
+plain = st.dictionaries(
+    st.sampled_from(["text", "prompt", "completion", "instruction", "input", "output", "n", "id", "task", "lang", "é"]),
+    st.one_of(
+        any_text,
+        st.text('a \n"\\\u3000é中😀\x1f\x7f', min_size=1),
+        st.integers(),
+        st.floats(),
+        st.none(),
+        st.booleans(),
+    ),
+    max_size=6,
+)
+
+
+def both_ways(path, content, **setting):
+    """What is read without parsing and line by line, as the bytes of rows and quarantine, facts and numbers."""
+    path.write_bytes(content)
+    found = []
+    for worth in (0, 1 << 60):
+        with (
+            mock.patch.object(json_lines, "WORTH_SCANNING", worth),
+            mock.patch.object(json_lines, "_PARSED_LINES", 1),
+            mock.patch.object(plain_lines, "_LINES", 7),
+            mock.patch.object(plain_lines, "_FIELDS", 3 * json_scan.MOST_FIELDS),
+            mock.patch.object(plain_lines, "_TURNS", 5),
+        ):
+            decision = read({"path": str(path), "name": "s", **setting}, max_record_mb=0.002)
+        written = []
+        for frame in (rows_of(decision), decision.quarantined):
+            write_frame(frame, path.with_suffix(".parquet"))
+            written.append((path.with_suffix(".parquet").read_bytes(), frame.to_dicts()))
+        found.append((written, decision.metrics, decision.facts))
+    return found
+
+
+@pytest.mark.parametrize("record_format", RECORDS)
+@pytest.mark.parametrize("setting", SETTINGS, ids=range(len(SETTINGS)))
+def test_a_nasty_line_is_read_as_by_the_exact_parser(tmp_path, record_format, setting):
+    lines = [line.encode() for line in NASTY] + NASTY_BYTES
+    lines += [b'{"text": "' + b"long" * 1000 + b'"}', *lines]
+    unscanned, parsed = both_ways(tmp_path / "a.jsonl", b"\n".join(lines), format=record_format, **setting)
+    assert unscanned == parsed
+
+
+@given(data=st.data(), record_format=st.sampled_from(list(RECORDS)), setting=st.sampled_from(SETTINGS))
+@settings(max_examples=60, deadline=None)
+def test_any_records_are_read_as_by_the_exact_parser(tmp_path_factory, data, record_format, setting):
+    path = tmp_path_factory.mktemp("plain") / "a.jsonl"
+    records = st.one_of(RECORDS[record_format], shuffled(RECORDS[record_format]), plain, values)
+    lines = [data.draw(dumps)(record) for record in data.draw(st.lists(records, min_size=1, max_size=12))]
+    lines += data.draw(st.lists(st.sampled_from(NASTY), max_size=2))
+    content = "\n".join(data.draw(st.permutations(lines))).encode("utf-8", "surrogatepass")
+    unscanned, parsed = both_ways(path, content, format=record_format, **setting)
+    assert unscanned == parsed
+
+
+@given(st.binary(max_size=60), st.integers(0, 60))
+@settings(max_examples=50, deadline=None)
+def test_damage_to_a_plain_line_is_seen(tmp_path_factory, damage, place):
+    path = tmp_path_factory.mktemp("damaged") / "a.jsonl"
+    line = '{"prompt": "Wo? \\u4e2d\\n😀", "completion": "Da \\"é\\".", "task": "t", "n": -1.25}'.encode()
+    content = b"\n".join([line, line[:place] + damage + line[place + len(damage) :], line])
+    unscanned, parsed = both_ways(path, content, format="prompt_completion", encoding="utf-8")
+    assert unscanned == parsed
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gb18030"])
+def test_lines_of_any_encoding(tmp_path, encoding):
+    lines = [json.dumps({"text": f"第 {n} 行：这是中文的句子"}, ensure_ascii=False) for n in range(30)]
+    unscanned, parsed = both_ways(tmp_path / "a.jsonl", "\r\n".join(lines).encode(encoding))
+    assert unscanned == parsed
+    assert len(parsed[0][0][1]) == 30
+
+
+TURNS = [{"role": "user", "content": "W/o?\n"}, {"role": "assistant", "content": "D\u00e4 \U0001f600"}]
+UNPARSED = [
+    {"text": "some text"},
+    {"text": "some text", "label": "good", "n": 0.25, "url": None, "is_it": True, "id": "a"},
+    {"prompt": "Wo?", "completion": "Da.", "task": "t"},
+    {"prompt": "Wo?", "chosen": "Da.", "rejected": "Hier.", "system": "Kurz."},
+    {"instruction": "Wo?", "output": "Da."},
+    {"instruction": "Wo?", "input": "", "output": "Da."},
+    {"instruction": "Wo?\n", "input": "Hm?", "output": "Da.", "system": ""},
+    {"messages": TURNS, "tools": None},
+    {"conversations": [{"from": "human", "value": "Wo?"}, {"from": "gpt", "value": "Da."}], "system": "Kurz."},
+]
+
+
+@pytest.mark.parametrize("record", UNPARSED, ids=range(len(UNPARSED)))
+@pytest.mark.parametrize("write", [orjson.dumps, lambda value: json.dumps(value).encode()], ids=["orjson", "json"])
+def test_plain_lines_are_not_parsed(tmp_path, record, write):
+    content = b"\n".join([write(record)] * 3)
+    unscanned, parsed = both_ways(tmp_path / "a.jsonl", content)
+    assert unscanned == parsed
+    with (
+        mock.patch.object(json_lines, "WORTH_SCANNING", 0),
+        mock.patch.object(json_lines, "_PARSED_LINES", 1),
+        mock.patch.object(RowBuilder, "add", side_effect=RowBuilder.add, autospec=True) as add,
+    ):
+        assert rows_of(read(tmp_path / "a.jsonl")).height == 3
+    assert add.call_count == 1, "only the first line, which tells the format"
+
+
+def test_a_large_file_is_read_without_parsing(tmp_path):
+    record = {"text": "A sentence of some length. " * 20}
+    (tmp_path / "a.jsonl").write_bytes((orjson.dumps(record) + b"\n") * 4000)
+    with mock.patch.object(RowBuilder, "add", side_effect=RowBuilder.add, autospec=True) as add:
+        rows = rows_of(read(tmp_path / "a.jsonl"))
+    assert rows.height == 4000
+    assert add.call_count < 200
+    assert rows["messages"].n_unique() == 1
+
+
+def test_white_space_is_what_python_says():
+    every = [point for point in range(sys.maxunicode + 1) if not 0xD800 <= point < 0xE000]
+    assert [point for point in every if json_scan.is_space(point)] == [point for point in every if chr(point).isspace()]
+
+
+def test_hashes_are_those_of_the_library():
+    drawn = np.random.default_rng(1).integers(0, 256, 6000, np.uint8).tobytes()
+    strings = [drawn[n : 2 * n] for n in [*range(520), 1023, 1024, 1025, 1087, 1088, 1089, 2048, 2100, 3000]]
+    data = np.frombuffer(b"".join(strings) + bytes(xxh3.SPARE), np.uint8)
+    offsets = np.cumsum([0, *map(len, strings)])
+    found, digits = np.empty(len(strings), np.uint64), np.empty(16 * len(strings), np.uint8)
+    xxh3.hashes(data, offsets, found)
+    xxh3.hexadecimal(found, digits)
+    assert found.tolist() == [xxhash.xxh3_64_intdigest(string) for string in strings]
+    assert digits.tobytes().decode() == "".join(xxhash.xxh3_64_hexdigest(string) for string in strings)
