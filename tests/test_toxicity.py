@@ -131,7 +131,7 @@ def test_scores_equal_the_packaged_pipeline():
 def test_batches_do_not_change_scores(monkeypatch):
     texts = pl.Series([text for text, _, _ in ENGLISH_CASES])
     whole = english.load().probabilities(texts)
-    monkeypatch.setattr(english, "_BATCH", 3)
+    monkeypatch.setattr(english, "_BLOCK_BYTES", 3)
     assert english.load().probabilities(texts).equals(whole)
 
 

@@ -32,7 +32,9 @@ def references(config: Toxicity, run: Config, data_dir: Path) -> dict[str, str]:
     return found
 
 
-@stage("toxicity", libraries=("numpy", *LIBRARIES), score=score, reads=("lang", "messages"), references=references)
+@stage(
+    "toxicity", libraries=("numba", "numpy", *LIBRARIES), score=score, reads=("lang", "messages"), references=references
+)
 def toxicity(given: "StageInput[Toxicity]") -> "Decision":
     """Harmful rows flagged or out."""
     from tasks.toxicity.decide import decide
