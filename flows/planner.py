@@ -197,6 +197,8 @@ def _models(config: Config) -> list[tuple[str, Literal["causal", "encoder"], str
         own = getattr(config.section(name), "model", None)
         if config.section(name) is not None:
             found.append((own, "causal", f"{name}.model") if own else (config.model, "causal", "model"))
+    if config.dedupe is not None and config.dedupe.semantic is not None:
+        found.append((config.dedupe.semantic.encoder, "encoder", "dedupe.semantic.encoder"))
     if config.select is not None:
         found.append((config.select.encoder, "encoder", "select.encoder"))
     if config.evaluate is not None and "bertscore_f1" in config.evaluate.metrics:

@@ -98,6 +98,15 @@ class Clean(DataSection):
     pii: Pii = Field(default_factory=Pii)
 
 
+class Semantic(Strict):
+    """Near-duplicates in meaning: sentence embeddings."""
+
+    threshold: float = Field(0.95, gt=0, le=1, description="cosine that prompt and answer each (or the text) reach")
+    encoder: str = neutral("asset:all-minilm-l6-v2", description="sentence encoder: folder, hub name or asset")
+    max_length: int = Field(128, ge=8, description="tokens that the encoder reads at once; longer texts in pieces")
+    batch_size: int = neutral(64, ge=1)
+
+
 class Dedupe(DataSection):
     """Exact, then near-duplicates, each removal verified against a row that is kept."""
 
@@ -116,9 +125,20 @@ class Dedupe(DataSection):
     conflicting_answer: Literal["keep", "report", "quarantine"] = Field(
         "report", description="rows with the same prompt and another answer"
     )
-    priority: Literal["source_order", "longest", "source_priority"] = Field(
-        "source_order", description="which row of two is kept (one of a given test or validation split before any)"
+    priority: (
+        Literal["source_order", "longest", "source_priority"] | Annotated[str, Field(pattern=r"^meta(\.[^.'\[\]]+)+$")]
+    ) = Field(
+        "source_order",
+        description="which row of two is kept (one of a given test or validation split before any); meta.score: "
+        "the one with the larger number in that field of its record, rows without one last",
     )
+    semantic: Semantic | None = Field(None, description="rows that say the same in other words go as well")
+    against: list[str] = neutral(
+        default_factory=list,
+        description="runs or dedupe artifacts whose kept rows stand before this run's: run ids, keys, or folders "
+        "relative to the data folder",
+    )
+    index: bool = Field(True, description="leave what a later run needs to name this one in `against`")
 
 
 class English(Strict):

@@ -28,6 +28,7 @@ _PATH_FIELDS = (
     ("model",),
     ("tokenize", "model"),
     ("train", "model"),
+    ("dedupe", "semantic", "encoder"),
     ("select", "encoder"),
     ("evaluate", "encoder"),
 )

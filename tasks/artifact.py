@@ -25,6 +25,7 @@ FORMAT = 1  # raise when the wrapper writes other bytes for the same decision
 ROW_GROUP = 16_384
 PART_ROWS = 131_072
 LEDGERS = ("removed", "changed", "quarantine", "added")
+INDEX = "index-"  # what a later run's dedupe reads, and no stage of this run
 MANIFEST = "manifest.json"
 
 
@@ -216,7 +217,8 @@ def manifest_if_any(folder: Path) -> dict[str, Any]:
 def content_digest(files: list[dict[str, Any]]) -> str:
     """The digest of the data files alone: sorted path and sha256."""
     ledgers = {f"{name}.parquet" for name in LEDGERS}
-    return json_digest([[file["path"], file["sha256"]] for file in files if file["path"] not in ledgers])
+    read = [file for file in files if file["path"] not in ledgers and not file["path"].startswith(INDEX)]
+    return json_digest([[file["path"], file["sha256"]] for file in read])
 
 
 def manifest_digest(manifest: dict[str, Any]) -> str:

@@ -39,6 +39,7 @@ SHAPING: dict[str, dict[str, Any]] = {
     "dedupe": {
         "exact": False, "near": False, "unit": "whole", "threshold": 0.8, "text_threshold": 0.8, "shingle": 4,
         "num_perm": 64, "bands": 8, "recall": 0.9, "conflicting_answer": "keep", "priority": "longest",
+        "semantic": {}, "index": False,
     },
     "toxicity": {
         "judge": "all", "english": None, "english.threshold": 0.5, "english.action": "flag", "chinese": None,
@@ -87,6 +88,7 @@ NEUTRAL = {
     **{f"{stage}.gate.min_rows": 0 for stage in DATA_STAGES},
 }
 PLACES = {"ingest.sources.0.path", "ingest.sources.0.dataset", "select.seed_set", "select.encoder", "evaluate.encoder"}
+PLACES |= {"dedupe.against"}  # by content: `test_dedupe_against.py`
 PLACES |= {"model", "tokenize.model", "tokenize.chat_template", "train.model"}  # by content: `test_cache_table.py`
 SCORING = {
     "toxicity.judge", "toxicity.english", "toxicity.chinese", "toxicity.chinese.min_word_length",

@@ -1,8 +1,10 @@
 """Dedupe: a row goes only against a row that stays, and what stays holds no duplicate."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -14,6 +16,7 @@ from pipeline_config.data_schema import Dedupe
 from pipeline_config.errors import ConfigError
 from pipeline_config.schema import Config
 from tasks.dedupe.decide import COLUMNS, decide
+from tasks.dedupe.index import Index, write_index
 from tasks.dedupe.task import references
 from tasks.kernels.rows import ROW_SCHEMA
 from tasks.ledger import QUARANTINE_SCHEMA, REMOVED_SCHEMA, Decision, check_equation, counts
@@ -51,7 +54,7 @@ def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
 def run(rows: list[dict[str, Any]], sources: tuple[str, ...] = ("s",), **config: Any) -> Decision:
     """Decide, and hold the ledgers against the row equation."""
     before = frame(rows)
-    decision = decide(before, Dedupe(**config), sources)
+    decision = decide(before.lazy(), Dedupe(**config), sources)
     left = before.height - decision.removed.height - decision.quarantined.height
     check_equation("dedupe", counts(decision, before.height, left))
     assert decision.removed.schema == REMOVED_SCHEMA
@@ -125,6 +128,30 @@ def test_deduplicating_twice_removes_nothing(rows: list[dict[str, Any]], conflic
     again = run([one for place, one in enumerate(rows) if f"r{place}" not in out], **config)
     assert again.removed.is_empty()
     assert again.quarantined.is_empty()
+
+
+@given(
+    corpora, st.integers(0, 12), st.sampled_from(["report", "quarantine"]), st.sampled_from(["auto", "whole", "answer"])
+)
+@settings(deadline=None, max_examples=60)
+def test_two_batches_decide_as_one_run_over_both(
+    rows: list[dict[str, Any]], cut: int, conflicts: str, unit: str
+) -> None:
+    """Held against the index of the first, the second batch meets the fate that it has behind it."""
+    config = Dedupe(shingle=2, conflicting_answer=conflicts, unit=unit, **SURE)
+    both = frame(rows)
+    whole = decide(both.lazy(), config, ["s"])
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        first = decide(both[:cut].lazy(), config, ["s"], keep=partial(write_index, folder))
+        second = decide(both[cut:].lazy(), config, ["s"], against=[Index(folder, "dedupe/x")])
+    for ledger in ("removed", "quarantined"):
+        parts = [getattr(each, ledger).drop("detail") for each in (first, second)]
+        assert pl.concat(parts).sort("row_id").equals(getattr(whole, ledger).drop("detail").sort("row_id"))
+    told = second.removed.filter(pl.col("detail").fill_null("").str.contains("kept by dedupe/x", literal=True))
+    assert set(told["kept_row_id"]) <= set(both["row_id"][:cut])
+    for count in ("conflicting_answer", "conflicting_label"):
+        assert first.metrics[count] + second.metrics[count] == whole.metrics[count]
 
 
 @given(corpora)

@@ -17,15 +17,14 @@ import polars as pl
 
 from pipeline_config.data_schema import Dedupe
 from pipeline_config.errors import ConfigError
-from tasks.dedupe.exact import equal_to
-from tasks.kernels.candidates import Int32s, Int64s
-from tasks.kernels.lsh import FIRST_KEPT, Walked, walk
+from tasks.dedupe.exact import ANSWER, PROMPT, equal_to
+from tasks.dedupe.passages import Passage
+from tasks.kernels.candidates import Hashes, Int32s, Int64s
+from tasks.kernels.lsh import FIRST_KEPT, Walk, Walked
 from tasks.kernels.minhash import Bands, Signatures, choose_bands, signatures
 from tasks.kernels.rows import ROLES
-from tasks.kernels.text import Sets, Texts, digests, role_mask, shingles
+from tasks.kernels.text import Sets, from_strings, role_mask, shingles
 
-ANSWER = ("assistant", "text")
-PROMPT = tuple(role for role in ROLES if role not in ANSWER)
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "pair": {"prompt": PROMPT, "answer": ANSWER},
     "whole": {"text": ROLES},
@@ -34,11 +33,25 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
+class Numbers(NamedTuple):
+    """What of all rows is compared by number: equal numbers, equal values.
+
+    Attributes:
+        kind: by tools and whether the row is a preference pair.
+        label: -1 for none.
+        prompt: as normalised, with its tools; -1 where nothing is asked.
+    """
+
+    kind: Int32s
+    label: Int32s
+    prompt: Int32s
+
+
 class Near(NamedTuple):
     """What the walk found, and in which terms.
 
     Attributes:
-        walked: positions of removed rows and their matches.
+        walked: numbers of removed rows and their matches.
         parts: names of the parts that were verified, in the order of `walked.jaccard`.
         bands: how the signatures were cut.
         recall: share of the pairs at the threshold that the bands find, at least.
@@ -50,53 +63,141 @@ class Near(NamedTuple):
     recall: float
 
 
-def near_duplicates(
-    rows: pl.DataFrame, said: Texts, rejected: Texts, active: Int64s, unit: str, threshold: float, config: Dedupe
-) -> Near:
-    """Match each active row with an earlier kept one that it resembles.
+def unit_of(config: Dedupe) -> str:
+    """What of conversations must resemble."""
+    return "pair" if config.unit == "auto" else config.unit
+
+
+def numbers(says: pl.DataFrame) -> Numbers:
+    """Number what rows share; `says` as `exact.SAYING` has it."""
+    kind = equal_to(says.select("tools", "preference")).astype(np.int32)
+    label = equal_to(says.select("label")).astype(np.int32)
+    label[says["label"].is_null().to_numpy()] = -1
+    prompt = np.full(says.height, -1, np.int32)
+    asks = says["asks"].to_numpy()
+    if asks.any():
+        prompt[asks] = equal_to(says.select("prompt_0", "prompt_1").with_columns(pl.Series("kind", kind)))[asks]
+    return Numbers(kind, label, prompt)
+
+
+class Nearness:
+    """The walk over the rows of one group: conversations, or raw text.
 
     Args:
-        rows: `messages`, `rejected`, `tools`, `label`, in the order of keeping.
-        said: their messages.
-        rejected: the messages of their other halves.
-        active: positions of the rows that take part, ascending.
+        rows: how many rows there are, of both groups.
+        said: what is compared by number, of all rows.
         unit: pair, whole, prompt or answer.
         threshold: Jaccard that each part must reach.
-        config: for shingles, signatures and bands.
+        preference: whether a row of the group is a preference pair.
+        asked: whether a row of the group asks something.
 
     Raises:
         ConfigError: more bands than permutations.
     """
-    bands = _bands(threshold, config)
-    units = PARTS[unit] if config.near else {}
-    parts = {name: shingles(said, config.shingle, role_mask(*roles)) for name, roles in units.items()}
-    signature = _signature(rows.height, list(parts.values()), bands, config.num_perm)
-    apart = unit in ("pair", "whole")  # what else a row holds counts too
-    preference = rows["rejected"].is_not_null()
-    if parts and apart and preference.any():
-        parts["rejected"] = shingles(rejected, config.shingle)
-    checked = len(parts)
-    kind = equal_to(rows.select("tools", preference.alias("preference"))).astype(np.int32)
-    prompt = _prompts(rows, said, kind)
-    if "answer" not in parts and ((prompt >= 0).any() or not parts):
-        parts["answer"] = shingles(said, config.shingle, role_mask(*ANSWER))
-    if not apart:
-        active = active[_says_something(rows, PARTS[unit][unit])[active]]
-    walked = walk(
-        FIRST_KEPT,
-        list(parts.values()),
-        signature,
-        bands.width,
-        threshold,
-        checked=checked,
-        order=active,
-        kind=kind if apart else None,
-        label=_labels(rows["label"]),
-        prompt=prompt,
-        answer=list(parts).index("answer") if "answer" in parts else -1,
-        refuse=config.conflicting_answer == "quarantine",
-    )
-    return Near(walked, tuple(parts)[:checked], bands, bands.recall(threshold))
+
+    def __init__(
+        self, rows: int, said: Numbers, unit: str, threshold: float, config: Dedupe, *, preference: bool, asked: bool
+    ) -> None:
+        self._said, self._unit, self._config = said, unit, config
+        self._bands = _bands(threshold, config)
+        self.sketched = tuple(PARTS[unit]) if config.near else ()
+        self._apart = unit in ("pair", "whole")  # what else a row holds counts too
+        checked = (*self.sketched, *(("rejected",) if self.sketched and self._apart and preference else ()))
+        needs_answer = "answer" not in checked and (asked or not checked)
+        self.checked = checked
+        self.parts = (*checked, *(("answer",) if needs_answer else ()))
+        self._walk = Walk(
+            FIRST_KEPT,
+            rows,
+            len(self.parts),
+            self._bands.bands if self.sketched else 0,
+            self._bands.width,
+            threshold,
+            checked=len(checked),
+            answer=self.parts.index("answer") if "answer" in self.parts else -1,
+            refuse=config.conflicting_answer == "quarantine",
+        )
+
+    def take(self, passage: Passage, which: Int64s, rows: Int64s) -> None:
+        """Match rows of a block with earlier kept ones.
+
+        Args:
+            which: their places in the block, in the order of keeping.
+            rows: their numbers among all rows.
+        """
+        if which.size:
+            self._take([self._shingles(part, passage, which) for part in self.parts], rows, given=False)
+
+    def take_given(self, sets: dict[str, Sets], rows: Int64s) -> None:
+        """Rows that another run kept: they stay whatever they resemble.
+
+        Args:
+            sets: by part; one that is missing is empty in all these rows.
+            rows: their numbers among all rows.
+        """
+        empty = shingles(from_strings(pl.Series([""])), self._config.shingle).values
+        nothing = Sets(np.repeat(empty, rows.size), np.arange(rows.size + 1))
+        if rows.size:
+            self._take([sets.get(part, nothing) for part in self.parts], rows, given=True)
+
+    def near(self) -> Near:
+        """What was found."""
+        return Near(self._walk.walked(), self.checked, self._bands, self._bands.recall(self._walk.threshold))
+
+    def held(self) -> Int64s:
+        """The numbers of the rows that the walk kept, those that were given first."""
+        return self._walk.held()[0]
+
+    def sets_of(self, rows: Int64s) -> tuple[Hashes, Int64s]:
+        """The sets of rows, one behind the other, and how many shingles each of `parts` has: (n_rows, n_parts).
+
+        Args:
+            rows: numbers; of one that the walk does not hold the sets are empty.
+        """
+        held, begins, values = self._walk.held()
+        place = np.full(self._said.kind.size, -1, np.int64)
+        place[held] = np.arange(held.size)
+        there = place[rows][place[rows] >= 0]
+        sizes = np.zeros((rows.size, len(self.parts)), np.int64)
+        sizes[place[rows] >= 0] = np.diff(begins[there], axis=1)
+        if there.size and (np.diff(there) == 1).all():
+            return values[begins[there[0], 0] : begins[there[-1], -1]], sizes
+        lengths = begins[there, -1] - begins[there, 0]
+        shift = begins[there, 0] - (np.cumsum(lengths) - lengths)
+        return values[np.repeat(shift, lengths) + np.arange(lengths.sum())], sizes
+
+    def _take(self, fields: list[Sets], rows: Int64s, *, given: bool) -> None:
+        signature = _signature(rows.size, fields[: len(self.sketched)], self._bands, self._config.num_perm)
+        self._walk.take(
+            fields,
+            signature,
+            rows,
+            kind=self._said.kind[rows] if self._apart else None,
+            label=self._said.label[rows],
+            prompt=self._said.prompt[rows],
+            given=given,
+        )
+
+    def _shingles(self, part: str, passage: Passage, which: Int64s) -> Sets:
+        if part == "rejected":
+            return shingles(passage.rejected, self._config.shingle, which=which)
+        roles = ANSWER if part == "answer" else PARTS[self._unit][part]
+        return shingles(passage.said, self._config.shingle, role_mask(*roles), which)
+
+
+def by_part(parts: Sequence[str], values: Hashes, sizes: Int64s) -> dict[str, Sets]:
+    """Sets that stand one behind the other, apart.
+
+    Args:
+        sizes: (n_rows, n_parts) shingles of each part.
+    """
+    part_of = np.repeat(np.tile(np.arange(len(parts)), sizes.shape[0]), sizes.ravel())
+    found = {}
+    for k, part in enumerate(parts):
+        offsets = np.zeros(sizes.shape[0] + 1, np.int64)
+        np.cumsum(sizes[:, k], out=offsets[1:])
+        found[part] = Sets(values[part_of == k], offsets)
+    return found
 
 
 def _bands(threshold: float, config: Dedupe) -> Bands:
@@ -118,27 +219,3 @@ def _signature(rows: int, parts: Sequence[Sets], bands: Bands, num_perm: int) ->
         columns = used[used % bands.width % len(parts) == k]
         out[:, columns] = signatures(part, num_perm, columns)
     return out
-
-
-def _says_something(rows: pl.DataFrame, roles: tuple[str, ...]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which rows have a turn of these roles that is not blank."""
-    turn = pl.element().struct
-    said = turn.field("role").is_in(roles) & (turn.field("content").str.strip_chars() != "")
-    return rows.select(pl.col("messages").list.eval(said).list.any()).to_series().fill_null(False).to_numpy()
-
-
-def _labels(labels: pl.Series) -> Int32s:
-    """A number for each label, -1 for none."""
-    first = equal_to(labels.to_frame()).astype(np.int32)
-    first[labels.is_null().to_numpy()] = -1
-    return first
-
-
-def _prompts(rows: pl.DataFrame, said: Texts, kind: Int32s) -> Int32s:
-    """A number for each prompt as normalised, with its tools, -1 where nothing is asked."""
-    asks = _says_something(rows, ("user", "tool"))
-    if not asks.any():
-        return np.full(rows.height, -1, np.int32)
-    prompt = digests(said, role_mask(*PROMPT))
-    first = equal_to(pl.DataFrame({"a": prompt[:, 0], "b": prompt[:, 1], "kind": kind}))
-    return np.where(asks, first, -1).astype(np.int32)

@@ -24,7 +24,7 @@ from tasks.kernels.unicode import tables
 
 Result = TypeVar("Result")
 
-_BLOCK_BYTES = 8 << 20  # of text in one call of a kernel: bounds the scratch memory, and is what threads share
+_BLOCK_BYTES = 1 << 20  # of text in one call of a kernel: bounds the scratch memory, and is what threads share
 
 
 class Texts(NamedTuple):
@@ -93,18 +93,26 @@ def shingle_hashes(texts: pl.Series, n: int) -> tuple[Hashes, Offsets]:
     return values, offsets
 
 
-def shingles(texts: Texts, n: int, roles: np.uint8 | None = None) -> Sets:
-    """The shingles of each row over its pieces of the roles given, as if joined by a newline; no row is left empty."""
+def shingles(texts: Texts, n: int, roles: np.uint8 | None = None, which: Offsets | None = None) -> Sets:
+    """The shingles of each row over its pieces of the roles given, as if joined by a newline; no row is left empty.
+
+    Args:
+        which: only these rows, in this order.
+    """
     table, mask = tables(), role_mask() if roles is None else roles
+    chosen = np.arange(texts.rows.size - 1) if which is None else which
+    begins = texts.pieces[texts.rows]
+    sizes = np.zeros(chosen.size + 1, np.int64)
+    np.cumsum(begins[chosen + 1] - begins[chosen], out=sizes[1:])
 
     def block(first: int, last: int) -> tuple[Hashes, Offsets]:
-        room = int(texts.pieces[texts.rows[last]] - texts.pieces[texts.rows[first]]) + last - first
+        room = int(sizes[last] - sizes[first]) + last - first
         values, counts = np.empty(room, np.uint64), np.empty(last - first, np.int64)
-        total = tokens.shingles(*texts, mask, n, *table, first, last, values, counts)
+        total = tokens.shingles(*texts, mask, n, *table, chosen[first:last], values, counts)
         return values[:total].copy(), counts
 
-    parts = list(in_blocks(texts.pieces[texts.rows], _BLOCK_BYTES, block))
-    offsets = np.zeros(texts.rows.size, np.int64)
+    parts = list(in_blocks(sizes, _BLOCK_BYTES, block))
+    offsets = np.zeros(chosen.size + 1, np.int64)
     if parts:
         np.cumsum(np.concatenate([counts for _, counts in parts]), out=offsets[1:])
     return Sets(np.concatenate([values for values, _ in parts] or [np.empty(0, np.uint64)]), offsets)

@@ -26,6 +26,7 @@ SUSPECT = 8  # may change under NFC, by itself or beside a neighbour
 _PRIMES = (0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5)
 _P1, _P2, _P3, _P4, _P5 = (np.uint64(prime) for prime in _PRIMES)
 _LOW = np.uint64(0xFFFFFFFF)
+_HIGH = np.uint64(0x8080808080808080)
 _SPARE = 8  # bytes behind a buffer that is hashed
 
 
@@ -127,8 +128,11 @@ def suspects(data: Bytes, pieces: Offsets, kind: Bytes) -> npt.NDArray[np.bool_]
     """Which pieces may not be in NFC."""
     found = np.zeros(pieces.size - 1, np.bool_)
     for piece in range(pieces.size - 1):
-        at = pieces[piece]
-        while at < pieces[piece + 1]:
+        at, end = pieces[piece], pieces[piece + 1]
+        while at < end:
+            if at + 8 <= end and not _load64(data, at) & _HIGH:  # eight ASCII characters
+                at += 8
+                continue
             if data[at] < 0xCC:  # below U+0300 nothing changes under NFC
                 at += 1
                 continue
@@ -149,6 +153,16 @@ def _fold(point: np.int64, k: int, fold: Points, many: Points) -> np.int64:
 
 
 @compiled
+def _ascii(kind: Bytes, fold: Points, needed: np.uint8, barred: np.uint8) -> Bytes:
+    """What an ASCII character folds to, if it is all that is needed and nothing that is barred; 0 for all others."""
+    found = np.zeros(256, np.uint8)
+    for byte in range(0x80):
+        if kind[byte] & needed == needed and not kind[byte] & barred:
+            found[byte] = fold[byte]
+    return found
+
+
+@compiled
 def _normalise(
     data: Bytes,
     at: int,
@@ -156,6 +170,7 @@ def _normalise(
     kind: Bytes,
     fold: Points,
     many: Points,
+    plain: Bytes,
     collapse: bool,
     out: Bytes,
     to: int,
@@ -163,6 +178,18 @@ def _normalise(
     """Write data[at:end] folded, white space collapsed if asked for; where the next byte goes."""
     begin, space = to, False
     while at < end:
+        byte = plain[data[at]]
+        if byte:  # a run of ASCII without white space
+            if space and to > begin:
+                out[to] = 0x20
+                to += 1
+            space = False
+            while byte:
+                out[to] = byte
+                to += 1
+                at += 1
+                byte = plain[data[at]] if at < end else np.uint8(0)
+            continue
         point, at = _decode(data, at)
         for k in range(3):
             folded = _fold(point, k, fold, many)
@@ -180,12 +207,21 @@ def _normalise(
 
 
 @compiled
-def _longest(pieces: Offsets, rows: Offsets, first: int, last: int) -> int:
-    """Bytes of the longest row."""
+def _longest(pieces: Offsets, rows: Offsets, which: Offsets) -> int:
+    """Bytes of the longest of some rows."""
     longest = 0
-    for row in range(first, last):
+    for row in which:
         longest = max(longest, pieces[rows[row + 1]] - pieces[rows[row]])
     return longest
+
+
+@compiled
+def _most_pieces(rows: Offsets, which: Offsets) -> int:
+    """Pieces of the row, of some, that has most."""
+    most = 0
+    for row in which:
+        most = max(most, rows[row + 1] - rows[row])
+    return most
 
 
 @compiled
@@ -202,16 +238,16 @@ def digests(
     last: int,
     out: Hashes,
 ) -> None:
-    most = 0
-    for row in range(first, last):
-        most = max(most, rows[row + 1] - rows[row])
-    text = np.empty(3 * _longest(pieces, rows, first, last) + 2 * most + _SPARE, np.uint8)
+    plain = _ascii(kind, fold, np.uint8(0), np.uint8(SPACE))
+    which = np.arange(first, last)
+    most = _most_pieces(rows, which)
+    text = np.empty(3 * _longest(pieces, rows, which) + 2 * most + _SPARE, np.uint8)
     for row in range(first, last):
         to = 0
         for piece in range(rows[row], rows[row + 1]):
             if mask >> roles[piece] & 1:
                 text[to], text[to + 1] = 0xFF, roles[piece]
-                to = _normalise(data, pieces[piece], pieces[piece + 1], kind, fold, many, True, text, to + 2)
+                to = _normalise(data, pieces[piece], pieces[piece + 1], kind, fold, many, plain, True, text, to + 2)
         out[row - first, 0] = _xxh64(text, 0, to, np.uint64(0))
         out[row - first, 1] = _xxh64(text, 0, to, np.uint64(1))
 
@@ -227,25 +263,24 @@ def shingles(
     kind: Bytes,
     fold: Points,
     many: Points,
-    first: int,
-    last: int,
+    which: Offsets,
     values: Hashes,
     counts: Offsets,
 ) -> int:
-    """Write the shingles of rows first to last, row after row, and how many each has; how many in all."""
-    longest = _longest(pieces, rows, first, last)
-    most = 0
-    for row in range(first, last):
-        most = max(most, rows[row + 1] - rows[row])
+    """Write the shingles of some rows, row after row, and how many each has; how many in all."""
+    longest, most = _longest(pieces, rows, which), _most_pieces(rows, which)
+    words = _ascii(kind, fold, np.uint8(WORD), np.uint8(0))
+    plain = _ascii(kind, fold, np.uint8(0), np.uint8(SPACE))
     text = np.empty(4 * longest + most + _SPARE, np.uint8)  # tokens joined by a space
     begins = np.empty(longest + 2, np.int64)  # of the tokens in `text`
     slots = 2
     while slots < 2 * (longest + 1):
         slots *= 2
     seen = np.empty(slots, np.uint64)
-    seen_in = np.zeros(slots, np.int64)  # the row + 1 that a slot was last used by
+    seen_in = np.zeros(slots, np.int64)  # the place + 1 that a slot was last used by
     total = 0
-    for row in range(first, last):
+    for place in range(which.size):
+        row = which[place]
         tokens, to = 0, 0
         for piece in range(rows[row], rows[row + 1]):
             if not mask >> roles[piece] & 1:
@@ -253,6 +288,25 @@ def shingles(
             inside = False
             at = pieces[piece]
             while at < pieces[piece + 1]:
+                if data[at] < 0x80:  # most text by far: no decoding, and a run of word characters at once
+                    folded_byte = words[data[at]]
+                    if not folded_byte:
+                        inside = False
+                        at += 1
+                        continue
+                    if not inside:
+                        if tokens:
+                            text[to] = 0x20
+                            to += 1
+                        begins[tokens] = to
+                        tokens += 1
+                        inside = True
+                    while folded_byte:
+                        text[to] = folded_byte
+                        to += 1
+                        at += 1
+                        folded_byte = words[data[at]] if at < pieces[piece + 1] else np.uint8(0)
+                    continue
                 point, at = _decode(data, at)
                 for k in range(3):
                     folded = _fold(point, k, fold, many)
@@ -270,7 +324,7 @@ def shingles(
                         tokens += 1
                     inside = not what & ALONE
                     to = _encode(folded, text, to)
-        begin = total
+        before = total
         if tokens <= n:
             if tokens == 0:
                 to, joined = 0, False
@@ -280,7 +334,8 @@ def shingles(
                             text[to] = 0x0A
                             to += 1
                         joined = True
-                        to = _normalise(data, pieces[piece], pieces[piece + 1], kind, fold, many, False, text, to)
+                        begin, end = pieces[piece], pieces[piece + 1]
+                        to = _normalise(data, begin, end, kind, fold, many, plain, False, text, to)
             values[total] = _xxh64(text, 0, to, np.uint64(0))
             total += 1
         else:
@@ -291,13 +346,13 @@ def shingles(
             for token in range(tokens - n + 1):
                 value = _xxh64(text, begins[token], begins[token + n] - 1, np.uint64(0))
                 slot = np.int64(value & np.uint64(wrap - 1))
-                while seen_in[slot] == row + 1 and seen[slot] != value:
+                while seen_in[slot] == place + 1 and seen[slot] != value:
                     slot = slot + 1 & wrap - 1
-                if seen_in[slot] != row + 1:
-                    seen[slot], seen_in[slot] = value, row + 1
+                if seen_in[slot] != place + 1:
+                    seen[slot], seen_in[slot] = value, place + 1
                     values[total] = value
                     total += 1
-        counts[row - first] = total - begin
+        counts[place] = total - before
     return total
 
 
