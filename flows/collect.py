@@ -146,7 +146,10 @@ def _expected(data_dir: Path) -> set[Key]:
 
 
 def _texts(data_dir: Path, keys: set[Key]) -> set[Key]:
-    """The text artifacts that thin decisions point into; after an early cut-off another run may have written them."""
+    """The text artifacts that thin decisions point into; after an early cut-off another run may have written them.
+
+    And what the batches of kept runs were held against, so that the next one can be held against all of them.
+    """
     found: set[Key] = set()
     store = Store(data_dir)
     for stage, key in keys:
@@ -154,6 +157,8 @@ def _texts(data_dir: Path, keys: set[Key]) -> set[Key]:
         if (folder / "decision.parquet").exists():
             parents = manifest_if_any(folder).get("parents") or []
             found |= {(parents[-1]["stage"], parents[-1]["key"])} if parents else set()
+        if stage == "dedupe":
+            found |= {(stage, above["key"]) for above in manifest_if_any(folder).get("facts", {}).get("against", [])}
     return found
 
 

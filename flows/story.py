@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from flows.fates import Trail, short, text_of
+from flows.kept_elsewhere import kept_elsewhere
 from flows.word_diff import word_diff
 from pipeline_config.errors import ConfigError
 from tasks.artifact import Artifact
@@ -199,8 +200,9 @@ class _Stage:
         text += f" ({line['detail']})" if line["detail"] else ""
         if not line["kept_row_id"]:
             return self._event("removed", text, values=line)
-        text += f"; the row that is kept: {line['kept_row_id']}"
-        mine, kept = self._texts(self.row_id), self._texts(line["kept_row_id"])
+        where, kept = kept_elsewhere(self.artifact, line["detail"], line["kept_row_id"])
+        text += f"; the row that is kept: {line['kept_row_id']}" + (f", {where}" if where else "")
+        mine, kept = self._texts(self.row_id), kept if where else self._texts(line["kept_row_id"])
         if kept is None:
             return self._event("removed", text, values=line)
         text += f": {short(text_of(kept), _SHOWN)}"

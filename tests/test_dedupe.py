@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pipeline_config.data_schema import Dedupe
 from pipeline_config.errors import ConfigError
@@ -299,6 +300,31 @@ def test_priority_says_which_row_stays(config: dict[str, Any], kept: str) -> Non
     decision = run(rows, sources=("book", "web"), **config)
     assert {match for _, match in gone(decision).values()} == {kept}
     assert decision.removed["row_id"].to_list() == sorted(decision.removed["row_id"])
+
+
+def test_a_field_of_the_record_may_say_which_row_stays() -> None:
+    metas = ['{"score": 0.5}', None, '{"score": "3"}', '{"score": 20, "a": {"b": 1}}', '{"score": "high"}', "[]"]
+    before = frame([text(LONG + " x" * k) for k in range(len(metas))])
+    before = before.with_columns(pl.Series("meta", metas, dtype=pl.String))
+
+    def kept(priority: str, rows: pl.DataFrame = before) -> set[str]:
+        decision = decide(rows.lazy(), Dedupe(priority=priority), ["s"])
+        return set(rows["row_id"]) - set(decision.removed["row_id"])
+
+    assert kept("meta.score") == {"r3"}
+    assert kept("meta.score", before.filter(pl.col("row_id") != "r3")) == {"r2"}
+    assert kept("meta.score", before.filter(~pl.col("row_id").is_in(["r3", "r2"]))) == {"r0"}
+    assert kept("meta.a.b", before.reverse()) == {"r3"}
+    assert kept("meta.score", before.with_columns(split=pl.Series([None, "test", None, None, None, None]))) == {"r1"}
+    with pytest.raises(ConfigError, match=r"no row has a number in meta\.scroe"):
+        kept("meta.scroe")
+    assert kept("meta.score", before.clear()) == set()
+
+
+@pytest.mark.parametrize("priority", ["meta", "meta.", "meta.a'b", "score", "meta..a"])
+def test_a_priority_that_means_nothing_is_refused(priority: str) -> None:
+    with pytest.raises(ValidationError):
+        Dedupe(priority=priority)
 
 
 def test_what_leaks_leaves_train_and_not_the_test_set() -> None:

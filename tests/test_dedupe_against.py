@@ -9,12 +9,16 @@ from typing import Any
 import polars as pl
 import pytest
 
+from flows.collect import collect
+from flows.fates import trail
 from flows.planner import load_stage
+from flows.story import story
 from pipeline_config.errors import ConfigError
 from pipeline_config.schema import Config
 from tasks.artifact import Artifact, Store
 from tasks.dedupe.task import dedupe, references
 from tasks.execute import Verdict, Workspace, examine, produce
+from tests.plain_run import records, run_stages, write_source
 
 WORDS = [f"word{k}" for k in range(60)]
 LONG = " ".join(WORDS)
@@ -180,3 +184,17 @@ def test_an_index_holds_no_text(batches: Batches) -> None:
     frame = pl.read_ipc(index)
     assert b"word" not in index.read_bytes()
     assert {"row_id", "values", "size_prompt", "size_answer"} <= set(frame.columns)
+
+
+def test_explain_tells_which_run_keeps_the_row_and_gc_keeps_what_a_chain_needs(mine: Path, data: Path) -> None:
+    first = run_stages(data, mine)
+    twin = records()[0] | {"instruction": records()[0]["instruction"] + " Thank you."}
+    write_source(mine.parent, [twin, records()[-1]])
+    second = run_stages(data, mine, overrides=[f"dedupe.against=[{first.run_id[:20]}]", "split=null"])
+    (gone, _) = trail(second, data).artifacts[-1].ledger("removed").collect()["row_id"].to_list()
+    last = story(gone, trail(second, data))[-1]
+    assert f"kept by run {first.run_id}" in last["text"]
+    assert "Thank you" in last["difference"]
+    collect(data, 1, dry_run=False)
+    assert (data / "artifacts" / "dedupe" / str(first.stage("dedupe").key)).exists()
+    assert "its artifact is gone" not in story(gone, trail(second, data))[-1]["text"]
