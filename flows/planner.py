@@ -4,14 +4,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
 
 from pipeline_config.errors import ConfigError, WinnowError
 from pipeline_config.schema import STAGES, Config
 from pipeline_config.suggest import did_you_mean
 from tasks.artifact import Store
 from tasks.execute import Verdict, Workspace, examine
-from tasks.kernels.model_check import check_model
+from tasks.kernels.model_check import ModelKind, check_model
 from tasks.runs import read_run, run_ids
 from tasks.stage import Stage
 
@@ -190,9 +189,12 @@ def _previous_keys(data_dir: Path) -> Mapping[str, str]:
     return keys
 
 
-def _models(config: Config) -> list[tuple[str, Literal["causal", "encoder"], str]]:
+def _models(config: Config) -> list[tuple[str, ModelKind, str]]:
     """Every model that a run will load: its name, what it must be, and the key that names it."""
-    found: list[tuple[str, Literal["causal", "encoder"], str]] = []
+    found: list[tuple[str, ModelKind, str]] = []
+    if config.quality is not None:
+        given = config.quality.models(config.model)
+        found += [(name, kind, f"quality.{score}.model") for score, (name, kind) in given.items()]
     for name in ("tokenize", "train"):
         own = getattr(config.section(name), "model", None)
         if config.section(name) is not None:

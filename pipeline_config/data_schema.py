@@ -165,10 +165,44 @@ class Toxicity(DataSection):
     chinese: Chinese | None = Field(default_factory=Chinese)
 
 
+class ModelScore(Strict):
+    """A score that a model gives every row; without min and max it is only written down."""
+
+    max_length: int = scoring(512, ge=8, description="tokens of a row that the model reads")
+    batch_size: int = neutral(16, ge=1)
+    min: float | None = Field(None, description="rows with less go")
+    max: float | None = Field(None, description="rows with more go")
+
+
+class Perplexity(ModelScore):
+    """How surprising a row's text is to a language model."""
+
+    model: str | None = neutral(None, description="causal language model (default: the run's)")
+
+
+class Difficulty(ModelScore):
+    """Perplexity of an answer behind its prompt, by that of the answer alone (IFD)."""
+
+    model: str | None = neutral(None, description="causal language model (default: the run's)")
+
+
+class Classifier(ModelScore):
+    """The probability of a label, by a text-classification model."""
+
+    model: str = neutral(description="folder or hub name")
+    label: str | None = scoring(None, description="one of the model's labels (default: its last)")
+
+
 class Quality(DataSection):
     """Low-quality rows out."""
 
-    rules: list[str] = scoring(default_factory=lambda: ["instruct"], description="rule sets, in order")
+    rules: list[str] = scoring(
+        default_factory=lambda: ["instruct"],
+        description="rule sets, in order: instruct for conversations; gopher, c4, fineweb for web text",
+    )
+    perplexity: Perplexity | None = Field(None, description="score by a language model; {max: 500} removes")
+    difficulty: Difficulty | None = Field(None, description="how much a prompt helps its answer; {max: 1} removes")
+    classifier: Classifier | None = Field(None, description="score by your own model: {model: path, min: 0.5}")
     thresholds: dict[str, float] = Field(
         default_factory=dict, description="rule → threshold, in place of the rule set's own"
     )
@@ -177,6 +211,17 @@ class Quality(DataSection):
         default_factory=list, description="ISO 639-1 codes to keep, such as en or zh (empty: all)"
     )
     min_language_score: float = Field(0.5, ge=0, le=1, description="below this the language counts as unknown")
+
+    def models(self, base: str) -> dict[str, tuple[str, Literal["causal", "classifier"]]]:
+        """Each score that is on → the model that gives it (the run's where none is named), and what it must be."""
+        found: dict[str, tuple[str, Literal["causal", "classifier"]]] = {}
+        if self.perplexity is not None:
+            found["perplexity"] = (self.perplexity.model or base, "causal")
+        if self.difficulty is not None:
+            found["difficulty"] = (self.difficulty.model or base, "causal")
+        if self.classifier is not None:
+            found["classifier"] = (self.classifier.model, "classifier")
+        return found
 
 
 class Select(DataSection):

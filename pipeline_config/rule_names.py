@@ -29,6 +29,7 @@ REMOVED: Mapping[str, tuple[str, ...]] = {
         "gopher_ellipses", "gopher_bullet_lines", "gopher_ellipsis_lines", "gopher_alpha_words", "gopher_stop_words",
         "c4_lorem_ipsum", "c4_curly_brackets", "c4_min_sentences",
         "fineweb_punctuated_lines", "fineweb_short_lines", "fineweb_repeated_lines", "fineweb_newlines",
+        *(f"{side}_{score}" for score in ("perplexity", "difficulty", "classifier") for side in ("low", "high")),
     ),
     "select": ("below_similarity", "beyond_quota"),
     "split": ("contaminated",),

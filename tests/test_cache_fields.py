@@ -47,7 +47,8 @@ SHAPING: dict[str, dict[str, Any]] = {
     },
     "quality": {
         "rules": [], "thresholds": {"empty_answer": 1}, "disable": ["empty_answer"],
-        "languages": ["en"], "min_language_score": 0.6,
+        "languages": ["en"], "min_language_score": 0.6, "perplexity": {"max": 9}, "difficulty": {"min": 0.1},
+        "classifier": {"model": "asset:all-minilm-l6-v2"},
     },
     "select": {
         "description": "stories", "sources": ["talk"], "nearest": 2, "keep": 3, "min_similarity": 0.1,
@@ -92,8 +93,9 @@ PLACES |= {"dedupe.against"}  # by content: `test_dedupe_against.py`
 PLACES |= {"model", "tokenize.model", "tokenize.chat_template", "train.model"}  # by content: `test_cache_table.py`
 SCORING = {
     "toxicity.judge", "toxicity.english", "toxicity.chinese", "toxicity.chinese.min_word_length",
-    "toxicity.chinese.allow", "quality.rules", "select.description", "select.sources", "select.nearest",
-    "select.max_length",
+    "toxicity.chinese.allow", "quality.rules", "quality.perplexity", "quality.difficulty",
+    "quality.classifier",
+    "select.description", "select.sources", "select.nearest", "select.max_length",
 }  # fmt: skip
 
 LINES = [(f"{stage}.{name}", value, stage) for stage, fields in SHAPING.items() for name, value in fields.items()]

@@ -15,15 +15,15 @@ from pipeline_config.errors import ConfigError, DataError, StageError
 from pipeline_config.model_schema import Evaluate
 from pipeline_config.schema import Config
 from tasks.artifact import Artifact
-from tasks.evaluate.batches import by_length
 from tasks.evaluate.examples import choose_examples, split_answer
 from tasks.evaluate.generate import answers
-from tasks.evaluate.loss import example_losses
 from tasks.evaluate.prompts import end_ids, fitted_prompt, without_middle
 from tasks.evaluate.standalone import evaluate_model
 from tasks.evaluate.task import check_names, evaluate, references
+from tasks.kernels.batches import by_length
 from tasks.kernels.chat import Conversation, render_conversations
 from tasks.kernels.encoding import encode_conversations
+from tasks.kernels.likelihood import example_losses
 from tasks.kernels.models import load_causal, load_tokenizer
 from tasks.kernels.rows import ROW_SCHEMA
 from tasks.stage import StageInput
@@ -115,7 +115,7 @@ def test_losses_are_the_models_own_whatever_the_batch(model: Any) -> None:
 def test_only_trained_positions_are_projected_and_nothing_is_kept(model: Any, monkeypatch: Any) -> None:
     import weakref
 
-    import tasks.evaluate.loss as module
+    import tasks.kernels.likelihood as module
 
     ids, masks = random_rows(24)
     kept: list[Any] = []

@@ -13,7 +13,7 @@ from pipeline_config.rule_names import EDITED, KINDS, QUARANTINED, REMOVED
 from pipeline_config.schema import DATA_STAGES
 from tasks.clean.row import Rules
 from tasks.kernels.pii import KINDS as PII
-from tasks.quality.rules import RULE_SETS
+from tasks.quality.rules import MODEL_RULES, RULE_SETS
 from tasks.toxicity.decide import RULES as JUDGES
 
 SOURCE = "ingest.sources=[{path: rows.jsonl}]"
@@ -63,7 +63,7 @@ def test_the_table_is_what_the_code_says(stage: str) -> None:
     pii = {f"pii_{kind}" for kind in PII}
     written |= {
         "clean": {"empty_after_clean", *Rules(load_config("default", (SOURCE, "clean={}")).clean).repairs, *pii},  # type: ignore[arg-type]
-        "quality": {rule.name for rules in RULE_SETS.values() for rule in rules},
+        "quality": {rule.name for rules in (*RULE_SETS.values(), MODEL_RULES) for rule in rules},
         "toxicity": {rule for rule, *_ in JUDGES.values()},
     }.get(stage, set())
     added = {"balance": {"repeat"}}.get(stage, set())

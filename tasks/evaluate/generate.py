@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.evaluate.batches import by_length
+from tasks.kernels.batches import by_length
 from tasks.kernels.progress import track
 
 _MAX_TOKENS = 16_384  # of a batch of prompts, padding included

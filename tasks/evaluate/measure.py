@@ -12,8 +12,8 @@ from pipeline_config.model_schema import Evaluate
 from tasks.evaluate.bootstrap import Array
 from tasks.evaluate.examples import Example
 from tasks.evaluate.generate import answers, tokens_per_second
-from tasks.evaluate.loss import example_losses
 from tasks.evaluate.prompts import Prompt, end_ids
+from tasks.kernels.likelihood import example_losses
 from tasks.kernels.models import load_causal
 
 OF_ANSWERS = frozenset({"bleu", "chrf", "rouge_l", "bertscore_f1", "f1_macro", "accuracy"})

@@ -14,12 +14,13 @@ from pipeline_config.errors import ModelError
 from tasks.kernels.assets import asset_file, find_asset, is_asset
 from tasks.kernels.hub import HUB_NAME, cached_snapshot, published
 
-ModelKind = Literal["causal", "encoder"]
+ModelKind = Literal["causal", "encoder", "classifier"]
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_CLASSIFIES = "ForSequenceClassification"
 _MAX_HEADER_BYTES = 100_000_000
 
 
@@ -28,7 +29,8 @@ def check_model(name: str, kind: ModelKind, *, place: str = "model") -> None:
 
     Args:
         name: folder, hub name, or `asset:<name>`.
-        kind: `causal` for a language model that is trained or evaluated, `encoder` for sentence embeddings.
+        kind: `causal` for a language model that is trained or evaluated, `encoder` for sentence embeddings,
+            `classifier` for text classification.
         place: configuration key, for the message.
 
     Raises:
@@ -36,6 +38,9 @@ def check_model(name: str, kind: ModelKind, *, place: str = "model") -> None:
         ConfigError: no asset of that name and kind.
     """
     if is_asset(name):
+        if kind == "classifier":
+            cure = "give a folder or a hub name"
+            raise ModelError(f"{name}: no packaged asset is a classifier", place=place, cure=cure)
         asset_file(find_asset(name, kind, place=place))
         return
     folder = existing_folder(name, place)
@@ -116,6 +121,9 @@ def _check_architecture(architectures: list[str], where: str, kind: ModelKind, p
     if kind == "causal" and architectures and not any(str(name).endswith(_GENERATES) for name in architectures):
         message = f"{where} holds a {architectures[0]}, which generates no text"
         raise ModelError(message, place=place, cure="give a causal language model (… ForCausalLM)")
+    if kind == "classifier" and architectures and not any(str(name).endswith(_CLASSIFIES) for name in architectures):
+        message = f"{where} holds a {architectures[0]}, which has no classes"
+        raise ModelError(message, place=place, cure="give a text-classification model (… ForSequenceClassification)")
 
 
 def _check_safetensors(path: Path, place: str) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 from pipeline_config.data_schema import Quality
 from tasks.ledger import REMOVED_SCHEMA, Decision, removed_frame
 from tasks.quality.exceptions import of_row
-from tasks.quality.rules import LANGUAGE_RULE, Rule
+from tasks.quality.rules import LANGUAGE_RULE, MODEL_RULES, Rule
 from tasks.quality.settings import active_rules
 
 _SURE = 0.8  # score from which the text's language outweighs what its row says
@@ -27,10 +27,12 @@ def decide(rows: pl.DataFrame, scores: pl.DataFrame, config: Quality) -> Decisio
     Returns:
         one removal line a row, with value and threshold; `lang` where the row had none and it could be told;
         `score_answer_words`, `score_repetition` (the larger share of repeated lines or 4-grams) and
-        `score_language`. The facts say how often each rule fired, also behind an earlier one (`fired`), and how many
-        rows an exception saved from it (`excused`).
+        `score_language`; `score_perplexity`, `score_difficulty` and `score_classifier` where they are on. The facts
+        say how often each rule fired, also behind an earlier one (`fired`), and how many rows an exception saved from
+        it (`excused`).
     """
     rules = active_rules(config)
+    by_models = [rule.statistic for rule in MODEL_RULES[::2] if rule.statistic in scores.columns]
     frame = _with_language(pl.concat([rows, scores.drop("row_id")], how="horizontal"), config)
     frame = frame.with_columns(of_row(frame.columns)).with_row_index("place")
     fired = frame.select("place", *(_fires(rule).alias(rule.name) for rule in rules))
@@ -44,6 +46,7 @@ def decide(rows: pl.DataFrame, scores: pl.DataFrame, config: Quality) -> Decisio
             pl.col("answer_words").alias("score_answer_words"),
             pl.max_horizontal("duplicate_lines", "duplicate_ngrams").alias("score_repetition"),
             pl.col("detected_score").alias("score_language"),
+            *(pl.col(name).alias(f"score_{name}") for name in by_models),
         ),
         metrics={
             "mean_answer_words": _mean(frame["answer_words"]),

@@ -174,3 +174,14 @@ FINEWEB: tuple[Rule, ...] = (
 )
 
 RULE_SETS: dict[str, tuple[Rule, ...]] = {"gopher": GOPHER, "c4": C4, "fineweb": FINEWEB, "instruct": INSTRUCT}
+
+_INFINITE = float("inf")
+_IFD = "Li et al. 2024, From Quantity to Quality; Superfiltering"
+MODEL_RULES: tuple[Rule, ...] = (  # their bounds are the configuration's, and without one they don't apply
+    Rule("low_perplexity", "perplexity", "<", -_INFINITE, "the text is too plain"),
+    Rule("high_perplexity", "perplexity", ">", _INFINITE, "the text is nothing that the model knows"),
+    Rule("low_difficulty", "difficulty", "<", -_INFINITE, "the answer follows by itself", source=_IFD),
+    Rule("high_difficulty", "difficulty", ">", _INFINITE, "the prompt does not help the answer", source=_IFD),
+    Rule("low_classifier", "classifier", "<", -_INFINITE, "the user's classifier says so"),
+    Rule("high_classifier", "classifier", ">", _INFINITE, "the user's classifier says so"),
+)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline_config.data_schema import Quality
 from pipeline_config.errors import ConfigError
-from tasks.quality.rules import LANGUAGE_RULE, RULE_SETS, Rule
+from tasks.quality.rules import LANGUAGE_RULE, MODEL_RULES, RULE_SETS, Rule
 
 
 def known_rules(config: Quality) -> list[Rule]:
@@ -30,7 +30,7 @@ def active_rules(config: Quality) -> list[Rule]:
     Raises:
         ConfigError: a rule set, or a rule in `thresholds` or `disable`, that does not exist.
     """
-    rules = known_rules(config)
+    rules = [*known_rules(config), *_model_rules(config)]
     names = [rule.name for rule in rules]
     for place, given in (("quality.thresholds", config.thresholds), ("quality.disable", config.disable)):
         for name in given:
@@ -42,6 +42,17 @@ def active_rules(config: Quality) -> list[Rule]:
         for rule in rules
         if rule.name not in config.disable
     ]
+
+
+def _model_rules(config: Quality) -> list[Rule]:
+    """The bounds on model-based scores, behind all other rules."""
+    found = []
+    for rule in MODEL_RULES:
+        settings = getattr(config, rule.statistic)
+        bound = None if settings is None else settings.min if rule.comparison == "<" else settings.max
+        if bound is not None:
+            found.append(replace(rule, threshold=float(bound)))
+    return found
 
 
 def _unknown(what: str, name: str, known: Iterable[str], place: str) -> ConfigError:

@@ -1,11 +1,13 @@
 """The quality stage: low-quality rows out."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_config.data_schema import Quality
 from pipeline_config.schema import Config
 from tasks.kernels.language_model import LIBRARIES, language_model_file
+from tasks.kernels.models import model_digest
 from tasks.stage import StageInput, stage
 
 if TYPE_CHECKING:
@@ -18,15 +20,21 @@ def score(given: "StageInput[Quality]") -> "pl.DataFrame":
     """Measure every row; thresholds play no part."""
     from tasks.quality.score import score_rows
 
-    return score_rows(given.rows.select("row_id", "messages", "tools"), given.config)
+    rows = given.rows.select("row_id", "messages", "tools")
+    scores = score_rows(rows, given.config)
+    if not given.config.models(given.run.model):
+        return scores
+    from tasks.quality.model_scores import score_by_models
+
+    return scores.hstack(score_by_models(rows, given.config, given.run.model, given.data_dir))
 
 
 def references(config: Quality, run: Config, data_dir: Path) -> dict[str, str]:
-    """Digest of the language model; also where a mistyped rule is found.
+    """Digests of the models, and versions of what runs them; also where a mistyped rule is found.
 
     Raises:
         ConfigError: a rule or rule set that does not exist.
-        ModelError: the language model is not installed.
+        ModelError: a model is not there.
     """
     from tasks.kernels.digests import FileDigests
     from tasks.quality.settings import active_rules
@@ -35,7 +43,9 @@ def references(config: Quality, run: Config, data_dir: Path) -> dict[str, str]:
     digests = FileDigests(data_dir)
     found = {"language_model": digests.of(language_model_file())}
     digests.save()
-    return found
+    models = config.models(run.model)
+    found |= {f"{name}_model": model_digest(model, data_dir) for name, (model, _) in models.items()}
+    return found | ({name: version(name) for name in ("torch", "transformers")} if models else {})
 
 
 @stage(

@@ -1,4 +1,4 @@
-"""Held-out loss: the negative log-likelihood of the trained tokens, summed for each example.
+"""The negative log-likelihood of chosen tokens, summed for each example: held-out loss, and scores of rows.
 
 Memory does not grow with the number of examples, and the vocabulary projection is made for trained positions only: a
 hook hands the model's own head the hidden states that predict a trained token, so that whatever the architecture does
@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from tasks.evaluate.batches import by_length
-from tasks.evaluate.bootstrap import Array
+from tasks.kernels.batches import by_length, of_one_width
 from tasks.kernels.progress import track
 
 if TYPE_CHECKING:
     import torch
+
+Array = npt.NDArray[np.float64]
 
 _MAX_TOKENS = 8192  # of a batch, padding included
 _MAX_ROWS = 1024  # of float32 logits at a time
@@ -28,6 +30,7 @@ def example_losses(
     *,
     batch_size: int,
     label: str,
+    alone: bool = False,
 ) -> Array:
     """Sums of the negative log-likelihood (nats) and of the trained tokens.
 
@@ -37,6 +40,8 @@ def example_losses(
         loss_masks: True where a token is learned; a first token never is.
         batch_size: examples in a batch.
         label: of the progress bar.
+        alone: whether an example's sum must not depend on the examples beside it, not even in its last bit; batches
+            are then of one width, rounded up, and filled up to two examples.
 
     Returns:
         (n_examples, 2) float64: summed loss, and number of tokens it is summed over.
@@ -44,18 +49,22 @@ def example_losses(
     import torch
 
     found = np.zeros((len(input_ids), 2))
-    batches = by_length([len(ids) for ids in input_ids], batch_size, _MAX_TOKENS)
+    lengths = [len(ids) for ids in input_ids]
+    if alone:
+        batches = of_one_width(lengths, batch_size, _MAX_TOKENS)
+    else:
+        batches = [(rows, lengths[rows[0]]) for rows in by_length(lengths, batch_size, _MAX_TOKENS)]
     with torch.inference_mode():
-        for rows in track(batches, label, total=len(batches)):
+        for rows, width in track(batches, label, total=len(batches)):
             chosen = [(input_ids[row], loss_masks[row]) for row in rows]
-            found[rows] = _batch_losses(model, chosen)
+            filling = chosen[:1] if alone and len(chosen) == 1 else []
+            found[rows] = _batch_losses(model, chosen + filling, width)[: len(rows)]
     return found
 
 
-def _batch_losses(model: Any, batch: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Array:
+def _batch_losses(model: Any, batch: Sequence[tuple[Sequence[int], Sequence[bool]]], width: int) -> Array:
     import torch
 
-    width = max(len(ids) for ids, _ in batch)
     ids = torch.zeros((len(batch), width), dtype=torch.long)  # (B, T), padded on the right
     seen = torch.zeros((len(batch), width), dtype=torch.long)
     learned = torch.zeros((len(batch), width), dtype=torch.bool)
