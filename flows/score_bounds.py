@@ -32,6 +32,7 @@ def _quality(config: Mapping[str, Any]) -> dict[str, str]:
     """Rules read by the columns that stand in the rows."""
     from pydantic import ValidationError
 
+    from tasks.quality.rules import MODEL_RULES
     from tasks.quality.settings import active_rules
 
     try:
@@ -42,6 +43,7 @@ def _quality(config: Mapping[str, Any]) -> dict[str, str]:
         "answer_words": "score_answer_words",
         "duplicate_lines": "score_repetition",
         "duplicate_ngrams": "score_repetition",
+        **{rule.statistic: f"score_{rule.statistic}" for rule in MODEL_RULES},
     }
     found: dict[str, str] = {}
     for rule in rules:

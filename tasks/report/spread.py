@@ -47,6 +47,10 @@ SCORES: Mapping[str, Score] = {
     "score_repetition": Score("Repetition", "repeated share of lines or word groups",
                               ("duplicate_lines", "duplicate_ngrams")),
     "score_language": Score("Certainty of the language", "score of the detector"),
+    "score_perplexity": Score("Perplexity", "of the row's text", ("low_perplexity", "high_perplexity"), log=True),
+    "score_difficulty": Score("Difficulty", "perplexity of the answer behind its prompt, by that of the answer alone",
+                              ("low_difficulty", "high_difficulty")),
+    "score_classifier": Score("The user's classifier", "probability", ("low_classifier", "high_classifier")),
     "score_similarity": Score("Similarity to the target domain", "cosine to the nearest examples",
                               ("below_similarity", "beyond_quota")),
 }  # fmt: skip
