@@ -288,16 +288,58 @@ class Split(DataSection):
         return self
 
 
+GroupColumn = Literal["task", "label", "source", "lang"]
+Rows = PositiveInt | dict[str, PositiveInt]
+
+
 class Balance(DataSection):
     """Classes and tasks to the wanted proportions (train only)."""
 
-    mode: Literal["report", "apply"] = "report"
-    by: Literal["task", "label", "source", "lang"] = "task"
-    temperature: float = Field(1.0, ge=1, description="group sizes become proportional to n^(1/temperature)")
-    cap: PositiveInt | dict[str, PositiveInt] | None = Field(
-        None, description="most rows of a group (one number, or group → number)"
+    mode: Literal["report", "apply", "weights"] = Field(
+        "report",
+        description="report: only count; apply: leave out and repeat rows; weights: every row stays, and counts in the "
+        "loss as often as it would have stood",
     )
+    by: GroupColumn | Annotated[list[GroupColumn], Field(min_length=1)] = Field(
+        "task", description="a column, or several: a group is then a combination, such as mail/zh"
+    )
+    temperature: float = Field(1.0, ge=1, description="group sizes become proportional to n^(1/temperature)")
+    shares: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default_factory=dict, description="group → share of the train rows; the others have the rest, by temperature"
+    )
+    resample: Literal["both", "down", "up"] = Field(
+        "both", description="both: as many rows as before; down: no group grows; up: no group shrinks"
+    )
+    cap: Rows | None = Field(None, description="most rows of a group (one number, or group → number)")
+    floor: Rows | None = Field(None, description="fewest rows of a group, by repeats (one number, or group → number)")
     max_repeats: int = Field(4, ge=1, le=4, description="times a row may stand in train")
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns whose combinations are the groups."""
+        return [self.by] if isinstance(self.by, str) else list(self.by)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Balance":
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"by names a column twice: {', '.join(self.columns)}")
+        if (total := sum(self.shares.values())) > 1 + 1e-9:
+            raise ValueError(f"the shares add up to {total:g}; they may be 1 at most")
+        for group in {*_named_groups(self.cap), *_named_groups(self.floor), ""}:
+            cap, floor = _of_group(self.cap, group), _of_group(self.floor, group)
+            if cap is not None and floor is not None and floor > cap:
+                raise ValueError(f"floor {floor} is above cap {cap}{f' for {group!r}' if group else ''}")
+        if self.mode == "weights" and self.temperature == 1 and not (self.shares or self.cap or self.floor):
+            raise ValueError("mode weights weighs all rows alike unless temperature, shares, cap or floor is set")
+        return self
+
+
+def _named_groups(rows: Rows | None) -> list[str]:
+    return list(rows) if isinstance(rows, dict) else []
+
+
+def _of_group(rows: Rows | None, group: str) -> int | None:
+    return rows.get(group) if isinstance(rows, dict) else rows
 
 
 class Augment(DataSection):

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import polars as pl
 import pytest
@@ -23,8 +24,12 @@ def rows_of(sizes: dict[str, int], split: str | None = "train", salt: str = "") 
     for task in tasks:
         ids.append(digest(salt, task, str(seen[task])))
         seen[task] += 1
-    schema = {"row_id": pl.String, "split": pl.String, "task": pl.String}
-    return pl.DataFrame({"row_id": ids, "split": [split] * len(ids), "task": tasks}, schema=schema)
+    return frame(ids, [split] * len(ids), tasks)
+
+
+def frame(ids: list[str], splits: Sequence[str | None], tasks: Sequence[str | None]) -> pl.DataFrame:
+    schema = {"row_id": pl.String, "split": pl.String, "task": pl.String, "weight": pl.Float32}
+    return pl.DataFrame({"row_id": ids, "split": splits, "task": tasks, "weight": None}, schema=schema)
 
 
 @st.composite
@@ -33,15 +38,17 @@ def corpora(draw: st.DrawFn) -> pl.DataFrame:
     tasks = draw(st.lists(st.sampled_from(["mail", "code", "诗", None]), min_size=n, max_size=n))
     splits = draw(st.lists(st.sampled_from(SPLITS), min_size=n, max_size=n))
     ids = [digest("row", str(i)) for i in range(n)]
-    schema = {"row_id": pl.String, "split": pl.String, "task": pl.String}
-    return pl.DataFrame({"row_id": ids, "split": splits, "task": tasks}, schema=schema)
+    return frame(ids, splits, tasks)
 
 
 settings_of = st.builds(
     Balance,
     mode=st.just("apply"),
     temperature=st.sampled_from([1.0, 1.5, 3.0, 50.0]),
-    cap=st.one_of(st.none(), st.integers(1, 20), st.just({"mail": 3, "诗": 9})),
+    cap=st.one_of(st.none(), st.integers(5, 20), st.just({"mail": 3, "诗": 9})),
+    floor=st.one_of(st.none(), st.integers(1, 3), st.just({"mail": 2, "诗": 5})),
+    shares=st.sampled_from([{}, {"mail": 0.5}, {"mail": 0.2, "code": 0.8}, {"nowhere": 0.3}]),
+    resample=st.sampled_from(["both", "down", "up"]),
     max_repeats=st.integers(1, 4),
 )
 
@@ -55,7 +62,7 @@ def after(rows: pl.DataFrame, config: Balance, seed: int = 0) -> list[str]:
 
 
 @given(corpora(), settings_of)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_train_reaches_the_wanted_sizes_and_nothing_else_moves(rows: pl.DataFrame, config: Balance) -> None:
     decision = decide(rows, config, seed=5)
     train = rows.filter(pl.col("split").fill_null("train") == "train")
@@ -121,7 +128,7 @@ def test_every_removed_row_says_which_bound_it_broke() -> None:
 
 def test_a_cap_for_a_group_that_is_not_there_is_told() -> None:
     decision = decide(rows_of({"mail": 3}), Balance(mode="apply", cap={"mial": 2}), seed=0)
-    assert decision.facts["unknown_caps"] == ["mial"]
+    assert decision.facts["unknown_groups"] == ["mial"]
 
 
 def test_evenness_runs_from_one_group_to_equal_groups() -> None:
@@ -134,3 +141,74 @@ def test_evenness_runs_from_one_group_to_equal_groups() -> None:
 def test_a_cap_below_one_row_is_refused() -> None:
     with pytest.raises(ValidationError):
         Balance(cap=0)
+
+
+def sizes(groups: dict[str, int], **fields: object) -> dict[str, int]:
+    """The wanted sizes."""
+    config = Balance.model_validate(fields)
+    found = wanted_sizes(pl.DataFrame({"group": list(groups), "rows": list(groups.values())}), config)
+    return dict(zip(found["group"], found["wanted"], strict=True))
+
+
+def test_explicit_shares_are_reached_and_the_others_have_the_rest() -> None:
+    groups = {"mail": 600, "code": 300, "诗": 100}
+    assert sizes(groups, shares={"诗": 0.2}) == {"mail": 533, "code": 267, "诗": 200}
+    assert sizes(groups, shares={"诗": 0.2}, temperature=1e9) == {"mail": 400, "code": 400, "诗": 200}
+    assert sizes(groups, shares={"mail": 0.5, "code": 0.5}) == {"mail": 500, "code": 500, "诗": 1}
+
+
+def test_down_makes_nothing_grow_and_up_makes_nothing_shrink() -> None:
+    groups = {"mail": 600, "code": 300, "诗": 100}
+    equal = {"mail": 1 / 3, "code": 1 / 3, "诗": 1 / 3}
+    assert sizes(groups, shares=equal, resample="down") == {"mail": 100, "code": 100, "诗": 100}
+    assert sizes(groups, shares=equal, resample="up") == {
+        "mail": 600,
+        "code": 600,
+        "诗": 400,
+    }  # four times each at most
+    assert sizes(groups, temperature=1e9, resample="down") == {"mail": 100, "code": 100, "诗": 100}
+
+
+def test_a_floor_is_reached_by_repeats_and_no_further_than_four() -> None:
+    assert sizes({"mail": 600, "rare": 20, "rarest": 3}, floor=50) == {"mail": 600, "rare": 50, "rarest": 12}
+    assert sizes({"mail": 600, "rare": 20}, floor={"rare": 30}) == {"mail": 600, "rare": 30}
+
+
+def test_groups_may_be_combinations_of_columns() -> None:
+    rows = frame([digest(str(n)) for n in range(6)], ["train"] * 6, ["mail", "mail", "code", "code", None, "mail"])
+    rows = rows.with_columns(pl.Series("lang", ["en", "zh", "en", "en", "zh", "en"]))
+    decision = decide(rows, Balance(mode="apply", by=["task", "lang"], cap={"mail/en": 1}), seed=0)
+    assert decision.facts["sizes"] == {"code/en": 2, "mail/en": 2, "(none)/zh": 1, "mail/zh": 1}
+    assert decision.removed["detail"].to_list() == ["task/lang mail/en"]
+
+
+@given(corpora(), st.sampled_from([2.0, 1e9]))
+@settings(max_examples=30, deadline=None)
+def test_weights_count_as_often_as_the_rows_would_have_stood(rows: pl.DataFrame, temperature: float) -> None:
+    rows = rows.with_columns(pl.when(pl.col("task") == "code").then(0.5).cast(pl.Float32).alias("weight"))
+    decision = decide(rows, Balance(mode="weights", temperature=temperature), seed=0)
+    assert decision.removed.is_empty()
+    assert decision.added is None
+    assert decision.assigned is not None
+    train = rows.filter(pl.col("split").fill_null("train") == "train")
+    assert set(decision.assigned["row_id"]) <= set(train["row_id"])
+    new = dict(zip(decision.assigned["row_id"], decision.assigned["weight"], strict=True))
+    sums: Counter[str] = Counter()
+    for row_id, task, weight in train.select("row_id", "task", pl.col("weight").fill_null(1.0)).iter_rows():
+        sums[task or "(none)"] += new.get(row_id, weight) / weight
+    assert {task: round(total, 3) for task, total in sums.items()} == decision.facts["wanted"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"shares": {"a": 0.7, "b": 0.4}}, "add up to 1.1"),
+        ({"cap": 5, "floor": 6}, "floor 6 is above cap 5"),
+        ({"cap": {"a": 5}, "floor": 6}, "for 'a'"),
+        ({"mode": "weights"}, "weighs all rows alike"),
+        ({"by": ["task", "task"]}, "names a column twice"),
+    ],
+)
+def test_what_can_not_be_is_refused(fields: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Balance.model_validate(fields)

@@ -5,6 +5,9 @@ gets a share proportional to n^(1/T), the total staying what it was. T = 1 leave
 equal. Small groups grow by repeats, at most `max_repeats` standings of a row in all (Muennighoff et al. 2023 find that
 repeating data up to about four times costs little), so a very small group may stay below its share.
 
+Explicit shares set the proportions instead, for the groups that they name. Where no row may go or be repeated,
+`weights` lets each row of a group count in the loss as often as it would have stood on average.
+
 Which rows go and which are repeated follows a draw that belongs to the row, not its place in the file: a row added to
 one group leaves nearly every other decision as it was. The default mode only counts: imbalance that is really
 repetition should be deduplicated, not balanced.
@@ -12,6 +15,7 @@ repetition should be deduplicated, not balanced.
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from pipeline_config.data_schema import Balance
 from tasks.kernels.draws import draw_bits
@@ -26,18 +30,20 @@ def decide(rows: pl.DataFrame, config: Balance, seed: int) -> Decision:
     """Bring the train rows to the wanted proportions, or only say what they are.
 
     Args:
-        rows: `row_id`, `split` and the column `config.by`, in source order; rows without a split count as train.
-        config: mode, group column, cap, temperature and repeats.
+        rows: `row_id`, `split`, `weight` (null: 1) and `config.columns`, in source order; rows without a split count as
+            train.
+        config: mode, group columns, shares, cap, floor, temperature and repeats.
         seed: of the draws.
 
     Returns:
         rules `over_cap` (value: rows of the group, threshold: its cap) and `down_sampled` (value: rows of the group
-        after capping, threshold: its wanted rows), added rows of rule `repeat`; nothing at all in mode `report`.
+        after capping, threshold: its wanted rows), added rows of rule `repeat`; in mode `weights` the `weight` of the
+        rows that count more or less than before; nothing at all in mode `report`.
     """
     train = (
         rows.with_row_index("place")
         .filter(pl.col("split").fill_null("train") == "train")
-        .select("place", "row_id", pl.col(config.by).cast(pl.String).fill_null(NO_GROUP).alias("group"))
+        .select("place", "row_id", "weight", _group(config.columns))
     )
     sizes = wanted_sizes(train.group_by("group").len("rows").sort("group"), config)
     ranked = (
@@ -49,15 +55,15 @@ def decide(rows: pl.DataFrame, config: Balance, seed: int) -> Decision:
     )
     before, wanted = sizes["rows"].to_numpy(), sizes["wanted"].to_numpy()
     facts = {
-        "by": config.by,
+        "by": "/".join(config.columns),
         "mode": config.mode,
         "groups": sizes.height,
         "train_rows": int(before.sum()),
         "sizes": _named(sizes, "rows"),
         "wanted": _named(sizes, "wanted"),
-        "unknown_caps": sorted(set(config.cap) - set(sizes["group"])) if isinstance(config.cap, dict) else [],
+        "unknown_groups": _unknown(config, sizes["group"]),
     }
-    after = wanted if config.mode == "apply" else before
+    after = before if config.mode == "report" else wanted
     metrics = {
         "groups": float(sizes.height),
         "entropy": evenness(after),
@@ -67,7 +73,10 @@ def decide(rows: pl.DataFrame, config: Balance, seed: int) -> Decision:
     }
     if config.mode == "report":
         return Decision(metrics=metrics, facts=facts)
-    return Decision(removed=_removed(ranked, config.by), added=_repeats(ranked), metrics=metrics, facts=facts)
+    if config.mode == "weights":
+        return Decision(assigned=_weights(ranked), metrics=metrics, facts=facts)
+    removed = _removed(ranked, "/".join(config.columns))
+    return Decision(removed=removed, added=_repeats(ranked), metrics=metrics, facts=facts)
 
 
 def wanted_sizes(groups: pl.DataFrame, config: Balance) -> pl.DataFrame:
@@ -75,25 +84,58 @@ def wanted_sizes(groups: pl.DataFrame, config: Balance) -> pl.DataFrame:
 
     Args:
         groups: `group` and `rows` (at least 1), one line a group.
-        config: cap, temperature and repeats.
+        config: shares, temperature, cap, floor and repeats.
 
     Returns:
         the groups with `cap` (null: none), `capped` (rows left by the cap) and `wanted` (never above the cap, nor above
-        `max_repeats` standings of each row left).
+        `max_repeats` standings of each row left, so that a share or floor may not be reached).
     """
-    cap = config.cap
-    if isinstance(cap, dict):
-        limit = pl.col("group").replace_strict(cap, default=None, return_dtype=pl.Int64)
-    else:
-        limit = pl.lit(cap, dtype=pl.Int64)
-    capped = groups.with_columns(pl.col("rows").cast(pl.Int64), limit.alias("cap")).with_columns(
-        pl.min_horizontal("rows", "cap").alias("capped")
-    )
-    weight = pl.col("capped").cast(pl.Float64).pow(1.0 / config.temperature)
-    share = (pl.col("capped").sum() * weight / weight.sum() + 0.5).floor().cast(pl.Int64)
-    target = pl.col("capped") if config.temperature == 1.0 else share
+    capped = groups.with_columns(
+        pl.col("rows").cast(pl.Int64), _limit(config.cap).alias("cap"), _limit(config.floor).alias("floor")
+    ).with_columns(pl.min_horizontal("rows", "cap").alias("capped"))
     most = pl.min_horizontal(pl.col("capped") * config.max_repeats, "cap")
-    return capped.with_columns(pl.min_horizontal(pl.max_horizontal(target, 1), most).alias("wanted"))
+    return capped.with_columns(pl.Series("target", _targets(capped, config), dtype=pl.Int64)).with_columns(
+        pl.min_horizontal(pl.max_horizontal("target", "floor", 1), most).alias("wanted")
+    )
+
+
+def _targets(groups: pl.DataFrame, config: Balance) -> NDArray[np.int64]:
+    """Rows that each group has by its share, before floor and bounds."""
+    rows: NDArray[np.int64] = groups["capped"].to_numpy()
+    if not rows.size or (config.temperature == 1.0 and not config.shares):
+        return rows
+    named = np.array([config.shares.get(group, 0.0) for group in groups["group"]])
+    free = np.where(named > 0, 0.0, rows.astype(np.float64) ** (1.0 / config.temperature))
+    left = 1.0 - named.sum()
+    share = named + (left * free / free.sum() if free.any() else 0.0)
+    share = np.maximum(share, 1e-12) / share.sum()  # named groups that are not there leave their share to the others
+    if config.resample == "down":
+        return _whole(np.floor((rows / share).min() * share + 1e-9))
+    if config.resample == "up":
+        total = (rows / share)[share > 1e-9].max()  # a group whose share is nothing can't be outgrown
+        return np.maximum(_whole(np.ceil(total * share - 1e-9)), rows)
+    return _whole(np.floor(rows.sum() * share + 0.5))
+
+
+def _whole(rows: NDArray[np.float64]) -> NDArray[np.int64]:
+    return rows.astype(np.int64)
+
+
+def _limit(rows: int | dict[str, int] | None) -> pl.Expr:
+    if isinstance(rows, dict):
+        return pl.col("group").replace_strict(rows, default=None, return_dtype=pl.Int64)
+    return pl.lit(rows, dtype=pl.Int64)
+
+
+def _group(columns: list[str]) -> pl.Expr:
+    parts = [pl.col(name).cast(pl.String).fill_null(NO_GROUP) for name in columns]
+    return pl.concat_str(parts, separator="/").alias("group")
+
+
+def _unknown(config: Balance, groups: pl.Series) -> list[str]:
+    """Groups that the configuration names and no train row belongs to."""
+    bounds = [each for each in (config.cap, config.floor) if isinstance(each, dict)]
+    return sorted({*config.shares, *(name for each in bounds for name in each)} - set(groups))
 
 
 def evenness(sizes: np.ndarray) -> float:
@@ -134,6 +176,15 @@ def _repeats(ranked: pl.DataFrame) -> pl.DataFrame:
     ids = [added_row_id(parent, "balance", n) for parent, n in copies.iter_rows()]
     return copies.select(
         pl.Series("row_id", ids, dtype=pl.String), "parent_row_id", pl.lit("repeat", dtype=pl.String).alias("rule")
+    )
+
+
+def _weights(ranked: pl.DataFrame) -> pl.DataFrame:
+    """Each row's weight times how often it would have stood, where that is not once."""
+    often = pl.col("wanted") / pl.col("rows")
+    counts = ranked.filter(pl.col("wanted") != pl.col("rows"))
+    return counts.select(
+        "row_id", (pl.col("weight").cast(pl.Float64).fill_null(1.0) * often).cast(pl.Float32).alias("weight")
     )
 
 
