@@ -6,6 +6,7 @@ from unittest import mock
 
 import numpy as np
 import orjson
+import polars as pl
 import pytest
 import xxhash
 from hypothesis import given, settings
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from tasks.artifact import write_frame
 from tasks.kernels import xxh3
-from tasks.kernels.reading import json_lines, json_scan, plain_lines
-from tasks.kernels.reading.columns import RowBuilder
+from tasks.kernels.reading import columns, json_lines, json_scan, plain_lines
+from tasks.kernels.reading.columns import RowBuilder, number_repeats
+from tasks.kernels.rows import digest
 from tests.records import RECORDS, any_text, read, rows_of, shuffled, values
 
 NASTY = [
@@ -234,3 +236,18 @@ def test_hashes_are_those_of_the_library():
     xxh3.hexadecimal(found, digits)
     assert found.tolist() == [xxhash.xxh3_64_intdigest(string) for string in strings]
     assert digits.tobytes().decode() == "".join(xxhash.xxh3_64_hexdigest(string) for string in strings)
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), max_size=60))
+@settings(max_examples=30, deadline=None)
+def test_repeats_are_numbered_the_same_whether_hashed_one_by_one_or_together(names):
+    ids = pl.Series("row_id", [f"{name * 16}" for name in names], dtype=pl.String)
+    numbered = number_repeats(ids)
+    with mock.patch.object(columns, "_WORTH_COMPILING", 0):
+        assert number_repeats(ids).equals(numbered)
+    seen: dict[str, int] = {}
+    expected = []
+    for one in ids:
+        n = seen[one] = seen.get(one, -1) + 1
+        expected.append(digest(one, str(n)) if n else one)
+    assert numbered.to_list() == expected

@@ -76,4 +76,5 @@ def _lengths(rows: pl.DataFrame) -> pl.DataFrame:
 def _quantiles(values: pl.Series) -> dict[str, float]:
     if values.is_empty():
         return {}
+    values = values.sort()
     return {f"p{round(100 * q)}": float(values.quantile(q, "nearest") or 0.0) for q in _QUANTILES}

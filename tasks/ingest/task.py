@@ -75,7 +75,8 @@ def _one_source(source: Source, place: str, limit: int) -> tuple[pl.DataFrame, p
         rows.append(frames.rows)
         unread.append(frames.unread.with_columns(file=pl.lit(file)))
     read = pl.concat(rows)
-    return read.with_columns(number_repeats(read["row_id"])), pl.concat(unread)
+    numbered = number_repeats(read["row_id"])
+    return read.replace_column(read.get_column_index("row_id"), numbered), pl.concat(unread)
 
 
 def _frames(source: Source, place: str, limit: int) -> Iterator[tuple[str, Frames]]:

@@ -29,12 +29,12 @@ ROW_SCHEMA: dict[str, Any] = {
 }
 TEXT_COLUMNS = ("messages", "rejected", "tools", "meta")
 ROLES = ("system", "user", "assistant", "tool", "text")
-_SEPARATOR = "\x1f"
+SEPARATOR = "\x1f"
 
 
 def digest(*parts: str) -> str:
     """16 hex digits of xxh3-64 over the parts, kept apart by a control character."""
-    return xxhash.xxh3_64_hexdigest(_SEPARATOR.join(parts).encode("utf-8", "surrogatepass"))
+    return xxhash.xxh3_64_hexdigest(SEPARATOR.join(parts).encode("utf-8", "surrogatepass"))
 
 
 def added_row_id(parent_row_id: str, stage: str, n: int) -> str:

@@ -24,7 +24,7 @@ from tasks.kernels.reading.formats import FormatReader
 from tasks.kernels.reading.records import EXCERPT_SOURCE_BYTES, NotReadable, Read, Unread
 from tasks.kernels.records.odd import Odd, odd_places
 from tasks.kernels.records.shape import SHAPE, Message
-from tasks.kernels.rows import MESSAGE, ROW_SCHEMA, digest
+from tasks.kernels.rows import MESSAGE, ROW_SCHEMA, SEPARATOR, digest
 
 _SPLITS = {
     "train": "train",
@@ -40,6 +40,7 @@ _LANGUAGE = re.compile(r"([a-z]{2,3})(?:[-_]\w+)*$")
 READ_SCHEMA: dict[str, Any] = ROW_SCHEMA | {"own_id": pl.String, "own_split": pl.String}  # as the record has them
 OWN = ("task", "label", "lang", "split", "weight", "id")  # a record's fields that have a column of their own
 _GATHERED = ("row_id", "meta", "tools", "task", "label", "lang", "split", "weight", "own_id", "own_split")
+_WORTH_COMPILING = 20_000  # hashes
 UNREAD_SCHEMA = {
     "row_id": pl.String,
     "line": pl.Int64,
@@ -194,7 +195,7 @@ class RowBuilder:
         columns = zip(*self._gathered, strict=True) if self._gathered else iter([()] * len(_GATHERED))
         series = {name: pl.Series(name, next(columns), dtype=READ_SCHEMA[name]) for name in _GATHERED}
         series |= {"messages": self._messages.series("messages"), "rejected": self._rejected.series("rejected")}
-        return whole_rows(series, self._source)
+        return whole_rows(series, {"source": self._source})
 
     def unread(self) -> pl.DataFrame:
         """Records that gave no row (`UNREAD_SCHEMA`); ids not yet numbered."""
@@ -203,11 +204,15 @@ class RowBuilder:
         return pl.DataFrame(lines, schema=UNREAD_SCHEMA, orient="row")
 
 
-def whole_rows(given: Mapping[str, pl.Series], source: str) -> pl.DataFrame:
-    """Rows (`READ_SCHEMA`) of some columns; the source's name and nulls in the others."""
-    others = {name: pl.lit(None, kind) for name, kind in READ_SCHEMA.items() if name not in given}
-    others["source"] = pl.lit(source)
-    return pl.DataFrame(list(given.values())).with_columns(**others).select(list(READ_SCHEMA))
+def whole_rows(given: Mapping[str, pl.Series], same: Mapping[str, Any]) -> pl.DataFrame:
+    """Rows (`READ_SCHEMA`) of some columns, and others that have the same value in all rows (left out: null)."""
+    height = len(given["row_id"])
+    alike = {
+        name: pl.Series(name, [same.get(name)], dtype=kind).new_from_index(0, height)
+        for name, kind in READ_SCHEMA.items()
+        if name not in given
+    }
+    return pl.DataFrame([given[name] if name in given else alike[name] for name in READ_SCHEMA])
 
 
 def _json(value: Any, option: int = 0) -> bytes:
@@ -223,9 +228,15 @@ def number_repeats(row_ids: pl.Series) -> pl.Series:
     is_first = row_ids.is_first_distinct()
     if is_first.all():
         return row_ids
-    seen = pl.DataFrame({"row_id": row_ids}).select("row_id", n=pl.int_range(pl.len()).over("row_id"))
-    repeats = seen.filter(~is_first)
-    numbered = [digest(row_id, str(n)) for row_id, n in repeats.iter_rows()]
+    places = row_ids.is_duplicated().arg_true()
+    seen = pl.DataFrame({"row_id": row_ids.gather(places)}).select("row_id", n=pl.int_range(pl.len()).over("row_id"))
+    repeats = seen.filter(pl.col("n") > 0)
+    if repeats.height < _WORTH_COMPILING:
+        numbered = pl.Series([digest(row_id, str(n)) for row_id, n in repeats.iter_rows()])
+    else:
+        from tasks.kernels.hashing import digests
+
+        numbered = digests(repeats.select(pl.concat_str("row_id", "n", separator=SEPARATOR)).to_series())
     return row_ids.scatter((~is_first).arg_true(), numbered)
 
 

@@ -5,7 +5,7 @@ write ids, messages, `meta` and the other columns of all lines at once (`json_fi
 is parsed exactly, line by line, and put in its place among the others: what comes out is the same either way.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tasks.kernels import xxh3
+from tasks.kernels.hashing import hexadecimal
 from tasks.kernels.reading import json_fill, json_scan
 from tasks.kernels.reading.columns import RowBuilder, language, message_lists, split_name, whole_rows
 from tasks.kernels.reading.formats import FormatReader
@@ -129,36 +130,31 @@ class PlainLines:
         room = read + int(table.sizes[program].sum()) + xxh3.SPARE
         out = self._room(2, room)
         series = {
-            "row_id": _ids(_records(lines, table, table.record, out), out),
+            "row_id": hexadecimal(out, _records(lines, table, table.record, out)).alias("row_id"),
             "meta": _strings("meta", out, _records(lines, table, table.meta, out)),
             "messages": _messages("messages", lines, table.said, out),
         }
         if table.has_rejected[program].any():
             series["rejected"] = _messages("rejected", lines, table.rejected, out, table.has_rejected[program])
-        own = {name: _Column(lines, fields, out) for name, fields in zip(COLUMNS, table.columns, strict=True)}
-        series |= {name: made for name, made in self._own(own).items() if made.null_count() < len(made)}
-        return whole_rows(series, self._source)
+        columns = zip(COLUMNS, table.columns, strict=True)
+        series |= self._own({name: _Column(lines, fields, out) for name, fields in columns})
+        return whole_rows(series, {**self._defaults, "source": self._source, "weight": 1.0})
 
     def _own(self, own: Mapping[str, "_Column"]) -> dict[str, pl.Series]:
-        """As `RowBuilder` takes them from one record."""
+        """Columns that some line has something in, as `RowBuilder` takes them from one record."""
         defaults = self._defaults
-        weight = own["weight"].take(json_fill.FIGURE).replace({"true": "1", "false": "0"})
-        split = own["split"].take(json_fill.WORD)
-        if defaults.get("split"):
-            split_column = _filled(pl.Series([None], dtype=pl.String).new_from_index(0, len(split)), defaults["split"])
-        else:
-            split_column = _looked_up(own["split"].take(json_fill.STRING), split_name)
+        weight, split = own["weight"].take(json_fill.FIGURE), own["split"].take(json_fill.STRING)
         named = {
             "tools": own["tools"].take(json_fill.STRING),
             "task": _filled(own["task"].take(json_fill.WORD), defaults.get("task")),
             "label": own["label"].take(json_fill.WORD),
             "lang": _filled(_looked_up(own["lang"].take(json_fill.STRING), language), defaults.get("lang")),
-            "split": split_column,
-            "weight": weight.cast(pl.Float64).cast(pl.Float32).fill_null(1.0),
+            "split": None if defaults.get("split") else _looked_up(split, split_name),
+            "weight": None if weight is None else _numbers(weight),
             "own_id": own["id"].take(json_fill.JSON),
-            "own_split": split,
+            "own_split": own["split"].take(json_fill.WORD),
         }
-        return {name: series.alias(name) for name, series in named.items()}
+        return {name: series.alias(name) for name, series in named.items() if series is not None}
 
 
 class _Column:
@@ -169,14 +165,14 @@ class _Column:
         self._fields = fields
         self._out = out
 
-    def take(self, mode: int) -> pl.Series:
-        """A String column of it (`json_fill.column`)."""
-        size = self._lines.first.size
+    def take(self, mode: int) -> pl.Series | None:
+        """A String column of it (`json_fill.column`); none if all would be null."""
         if (self._fields < 0).all():
-            return pl.Series([None], dtype=pl.String).new_from_index(0, size)
+            return None
+        size = self._lines.first.size
         offsets, filled = np.empty(size + 1, np.int64), np.empty(size, np.uint8)
         json_fill.column(self._lines, self._fields, mode, self._out, offsets, filled)
-        return _strings("", self._out, offsets, filled)
+        return _strings("", self._out, offsets, filled) if filled.any() else None
 
 
 def _records(lines: json_fill.Lines, table: Tables, programs: json_fill.Programs, out: Any) -> npt.NDArray[np.int64]:
@@ -187,14 +183,6 @@ def _records(lines: json_fill.Lines, table: Tables, programs: json_fill.Programs
     json_scan.measure(lines.data, lines.text, lines.value, fields, measures)
     json_fill.records(lines, programs, measures, out, offsets)
     return offsets
-
-
-def _ids(offsets: npt.NDArray[np.int64], out: Any) -> pl.Series:
-    values = np.empty(offsets.size - 1, np.uint64)
-    xxh3.hashes(out, offsets, values)
-    digits = np.empty(16 * values.size, np.uint8)
-    xxh3.hexadecimal(values, digits)
-    return _strings("row_id", digits, np.arange(values.size + 1) * 16)
 
 
 def _messages(name: str, lines: json_fill.Lines, said: tuple[Any, Any], out: Any, is_list: Any = None) -> pl.Series:
@@ -224,11 +212,18 @@ def _strings(name: str, out: Any, offsets: npt.NDArray[np.int64], filled: Any = 
     return pl.Series(name, _large_strings(out, offsets, filled), dtype=pl.String)
 
 
-def _filled(values: pl.Series, default: str | None) -> pl.Series:
-    return values.fill_null(default) if default else values
+def _filled(values: pl.Series | None, default: str | None) -> pl.Series | None:
+    return values.fill_null(default) if default and values is not None else values
 
 
-def _looked_up(values: pl.Series, meaning: Any) -> pl.Series:
+def _looked_up(values: pl.Series | None, meaning: Callable[[str], str | None]) -> pl.Series | None:
     """What each value means, asked once for each that occurs."""
+    if values is None:
+        return None
     known = values.drop_nulls().unique()
     return values.replace_strict(known, pl.Series([meaning(value) for value in known], dtype=pl.String), default=None)
+
+
+def _numbers(values: pl.Series) -> pl.Series:
+    """JSON numbers and truth values; 1 where there is none."""
+    return values.replace({"true": "1", "false": "0"}).cast(pl.Float64).cast(pl.Float32).fill_null(1.0)

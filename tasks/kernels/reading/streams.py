@@ -74,28 +74,28 @@ def line_blocks(stream: ByteStream, path: Path, limit: int, start: bytes = b"") 
         limit: bytes; a longer line comes as `Unread` in place of a block.
         start: bytes already read from the stream.
     """
-    line, pending = 1, io.BytesIO()
+    line, begun, size = 1, list[bytes](), 0  # of a line: the parts so far, and their bytes
     chunk = start or guarded(stream, path)
     while chunk:
         end = chunk.rfind(b"\n")
         if end < 0:
-            pending.write(chunk)
-            if pending.tell() > limit:
-                unread, chunk = _skip_line(stream, path, pending.getvalue(), line)
+            begun.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                unread, chunk = _skip_line(stream, path, b"".join(begun), line)
                 yield unread
-                line, pending = line + 1, io.BytesIO()
+                line, begun, size = line + 1, [], 0
                 chunk = chunk or guarded(stream, path)
                 continue
         else:
-            pending.write(chunk[:end])
-            data = pending.getvalue()
+            data = b"".join([*begun, memoryview(chunk)[:end]])
             yield Lines(line, data)
             line += data.count(b"\n") + 1
-            pending = io.BytesIO()
-            pending.write(chunk[end + 1 :])
+            begun = [chunk[end + 1 :]] if end + 1 < len(chunk) else []
+            size = len(chunk) - end - 1
         chunk = guarded(stream, path)
-    if pending.tell():
-        yield Lines(line, pending.getvalue())
+    if begun:
+        yield Lines(line, b"".join(begun))
 
 
 def _skip_line(stream: ByteStream, path: Path, read: bytes, line: int) -> tuple[Unread, bytes]:
