@@ -58,7 +58,10 @@ SHAPING: dict[str, dict[str, Any]] = {
         "validation": 0.2, "test": 0.3, "folds": 2, "group_by": "id", "near_threshold": 0.7, "decontaminate": False,
         "ngram": 9, "max_overlap": 0.6,
     },
-    "balance": {"mode": "report", "by": "task", "temperature": 2, "cap": 5, "max_repeats": 2},
+    "balance": {
+        "mode": "report", "by": "task", "temperature": 2, "cap": 5, "floor": 2, "max_repeats": 2,
+        "shares": {"mail": 0.5}, "resample": "down",
+    },
     "augment": {"methods": ["delete"], "share": 0.5, "strength": 0.2, "sources": ["talk"], "near_threshold": 0.7},
     "tokenize": {"train_on": "last", "max_length": 128, "on_too_long": "drop"},
     "train": {
