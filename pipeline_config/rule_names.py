@@ -17,7 +17,7 @@ _JUDGES = ("toxic_english", "toxic_chinese")
 
 REMOVED: Mapping[str, tuple[str, ...]] = {
     "clean": ("empty_after_clean", *_PII),
-    "dedupe": ("exact_duplicate", "near_duplicate"),
+    "dedupe": ("exact_duplicate", "near_duplicate", "semantic"),
     "toxicity": _JUDGES,
     "quality": (
         "empty_answer", "damaged_text", "min_answer_words", "max_answer_chars", "max_prompt_chars", "echo",

@@ -29,6 +29,11 @@ def strings(node: ast.AST) -> list[str]:
     return [text for text in found if isinstance(text, str) and NAME.fullmatch(text)]
 
 
+def literals(node: ast.AST) -> list[str]:
+    calls = [each for each in ast.walk(node) if isinstance(each, ast.Call) and called(each.func) == "lit"]
+    return [text for each in calls for text in strings(each)]
+
+
 def named_in(tree: ast.AST) -> Iterator[str]:
     """Every rule and reason that code writes as a literal."""
     for node in ast.walk(tree):
@@ -39,13 +44,14 @@ def named_in(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.Assign) and any(called(target) in PLACES for target in node.targets):
             if isinstance(node.value, ast.IfExp | ast.Constant | ast.Tuple):
                 yield from [text for text in strings(node.value) if "_" in text or text == "contaminated"]
+            elif isinstance(node.value, ast.Call):
+                yield from literals(node.value)
         elif isinstance(node, ast.keyword) and node.arg in PLACES and isinstance(node.value, ast.Tuple):
             yield from strings(node.value)[:1]
         elif isinstance(node, ast.Call) and called(node.func) in MAKERS:
             yield from [text for argument in node.args for text in strings(argument)][:1]
         elif isinstance(node, ast.Call) and called(node.func) == "alias" and set(strings(node)) & {"rule", "reason"}:
-            literals = [each for each in ast.walk(node) if isinstance(each, ast.Call) and called(each.func) == "lit"]
-            yield from [text for each in literals for text in strings(each)]
+            yield from literals(node)
         elif isinstance(node, ast.FunctionDef) and node.name == "broken_reason":
             yield from [text for text in strings(node) if text.startswith("invalid_")]
 
@@ -95,7 +101,7 @@ def test_a_mistyped_rule_names_its_line_and_the_right_word(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=re.escape("did you mean 'exact_duplicate'?")) as caught:
         load_config(str(tmp_path / "mine.yaml"))
     assert caught.value.place == "mine.yaml, line 5"
-    assert caught.value.cure == "there are: exact_duplicate, near_duplicate"
+    assert caught.value.cure == "there are: exact_duplicate, near_duplicate, semantic"
 
 
 def test_names_that_only_the_data_know_are_free() -> None:
