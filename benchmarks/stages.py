@@ -1,5 +1,6 @@
 """Stages of the pipeline called from Python, without Prefect and gates, in a data folder of their own."""
 
+import contextlib
 import json
 import shutil
 import time
@@ -42,7 +43,8 @@ def publish(
     recipe.write_text(json.dumps({"ingest": {"sources": sources}, **sections}), encoding="utf-8")
     if before is not None:
         (folder / "data").mkdir()
-        shutil.copy(before / "data" / _CODE_MEMO, folder / "data" / _CODE_MEMO)
+        with contextlib.suppress(FileNotFoundError):  # nothing is remembered of files that changed a moment ago
+            shutil.copy(before / "data" / _CODE_MEMO, folder / "data" / _CODE_MEMO)
     work = workspace(load_config(str(recipe)), folder / "data")
     published: dict[str, Published] = {}
     for name in ("ingest", *sections):
