@@ -239,6 +239,15 @@ def test_a_row_with_two_hits_gets_the_harder_action(english_action, chinese_acti
     assert sum(decision.facts["flagged"].values()) == (0 if removed or quarantined else 2)
 
 
+def test_few_hits_in_scores_read_back_from_a_file():
+    """Scores of many rows come in chunks, most of which a rare hit leaves empty."""
+    given = rows(*([("text", ABUSE if n in (0, 6) else "Good morning.")] for n in range(10)))
+    scores = score_rows(given.lazy(), Toxicity())
+    chunks = pl.concat([scores[at : at + 2] for at in range(0, 10, 2)], rechunk=False)
+    decision = decide(given, chunks, Toxicity())
+    assert decision.removed["row_id"].to_list() == given["row_id"].gather([0, 6]).to_list()
+
+
 def test_quarantine_says_where_without_repeating_the_text():
     line = judged(rows([("assistant", ABUSE)]), english={"action": "quarantine"}).quarantined.row(0, named=True)
     assert (line["source"], line["reason"]) == ("here", "toxic_english")

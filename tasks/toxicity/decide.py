@@ -53,7 +53,8 @@ def _hits(frame: pl.DataFrame, judge: str, config: Toxicity) -> pl.DataFrame:
     settings = getattr(config, judge)
     threshold = 0.0 if settings is None else float(settings.threshold)
     reached = pl.lit(False) if settings is None else pl.col(score) >= pl.lit(threshold, pl.Float32)
-    return frame.filter(reached).select(
+    hits = frame.filter(reached).rechunk()  # Polars 2.1 panics where `format` meets an empty chunk
+    return hits.select(
         "place",
         "source",
         "row_id",
