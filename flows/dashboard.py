@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.artifact import Artifact
 from tasks.gates.docs import data_docs_index
+from tasks.kernels.diagnosis import told
 from tasks.runs import RunRecord
 
 _EXAMPLES = 3  # row ids of each rule
@@ -91,6 +92,8 @@ def stage_markdown(manifest: dict[str, Any], reason: str) -> str:
     lines += [f"| in | {rows['in']:,} |", f"| out | {rows['out']:,} |"]
     for kind in ("removed", "changed", "added", "quarantined"):
         lines += [f"| {kind}: {rule} | {n:,} |" for rule, n in sorted(rows[kind].items())]
+    for model, verdict, seen, advice in told(manifest.get("facts", {})):
+        lines += ["", f"**{f'{model}: ' if model else ''}{verdict}.** {seen} {advice}"]
     if manifest["metrics"]:
         lines += ["", "| metric | value |", "|---|---:|"]
         lines += [f"| {name} | {value:,.4g} |" for name, value in sorted(manifest["metrics"].items())]

@@ -210,6 +210,8 @@ def test_early_stopping_gives_back_the_best_checkpoint(run: Run, base: Path) -> 
     losses = [line["eval_loss"] for line in json.loads((out / "history.json").read_text()) if "eval_loss" in line]
     assert output.metrics["steps"] < 100
     assert output.metrics["eval_loss"] == min(losses) < losses[-1]
+    assert output.facts["diagnosis"]["verdict"] == "over-fitting"
+    assert output.metrics["overfit_from_step"] == 2 * (1 + losses.index(min(losses)))
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "constant", "constant_with_warmup"])

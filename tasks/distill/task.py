@@ -69,6 +69,7 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
         work=given.work / name,
         label=place,
     )
+    facts["diagnosis"] = fitted.diagnosis.facts
     card = _card(given, name, student, folder, facts, fitted.metrics)
     write_model(model.to(stored_dtype(str(folder))), tokenizer, given.out / name, card)
     history = json.dumps(fitted.history, indent=0, sort_keys=True)

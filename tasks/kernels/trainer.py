@@ -24,6 +24,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 from pipeline_config.errors import StageError
 from pipeline_config.model_schema import EarlyStopping, Optimisation
 from tasks.kernels.checkpoints import drop_older, last_checkpoint, whole_checkpoint
+from tasks.kernels.diagnosis import Diagnosis, curve_metrics, diagnose
 from tasks.kernels.objective import Batch, Objective
 from tasks.kernels.packing import IGNORED, NO_EXAMPLE, PackedRows, collate
 from tasks.kernels.quiet import quiet
@@ -42,10 +43,12 @@ class Fit:
         history: one line a log: `step`, `loss` and its parts (`cross_entropy`, `kl`), `learning_rate`, `grad_norm`,
             `tokens` and `examples` (seen so far); or `step`, `eval_loss`. Losses are nats per learned token.
         metrics: numbers for the run record.
+        diagnosis: what the curves say.
     """
 
     history: list[dict[str, float]]
     metrics: dict[str, float]
+    diagnosis: Diagnosis
 
 
 @dataclass
@@ -105,7 +108,10 @@ def fit(
             ) from error
     if left := trainer.measured().get("steps_left_out"):
         LOG.warning("%s: max_minutes is up, %d of %d steps are left out", label, left, trainer.state.max_steps)
-    return Fit(trainer.history(), trainer.measured())
+    history = trainer.history()
+    found = diagnose(history, restored=trainer.args.load_best_model_at_end)
+    LOG.info("%s: %s. %s %s", label, found.verdict, found.seen, found.advice)
+    return Fit(history, {**trainer.measured(), **curve_metrics(history, found)}, found)
 
 
 class CompletionTrainer(Trainer):  # type: ignore[misc]

@@ -92,6 +92,7 @@ def _evaluation(upstream: "Mapping[str, Artifact]", config: Report) -> dict[str,
         "metric_charts": models.metric_charts(lines),
         "questions": models.sample_answers(upstream, rows, min(config.examples, ANSWERS)),
         "loss_charts": training.loss_charts(losses),
+        "diagnoses": training.diagnoses(upstream),
         "training_facts": training.training_facts(upstream),
         "next_steps": next_steps(stage_counts(manifests), facts, findings, validation),
     }

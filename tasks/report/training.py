@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.kernels.diagnosis import told
 from tasks.report.charts import curves
 from tasks.report.drawing import Chart
 from tasks.report.text import number, shown, words
@@ -74,6 +75,17 @@ def training_facts(upstream: "Mapping[str, Artifact]") -> list[tuple[str, list[t
             facts += [(words(name), _value(value)) for name, value in sorted(manifest["metrics"].items())]
             if facts:
                 found.append((stage, facts))
+    return found
+
+
+def diagnoses(upstream: "Mapping[str, Artifact]") -> list[tuple[str, str, str, str]]:
+    """What the loss curves say: model, verdict, what is seen, what to change."""
+    found = []
+    for stage in STAGES:
+        if stage in upstream:
+            for model, *said in told(upstream[stage].manifest.get("facts", {})):
+                verdict, seen, advice = (shown(each, 400) for each in said)
+                found.append((shown(model, 40) or ("tuned" if stage == "train" else stage), verdict, seen, advice))
     return found
 
 
