@@ -109,6 +109,7 @@ def test_it_learns_thirty_two_rows(run: Run, method: str) -> None:
     output, _ = run(method=method, learning_rate=rates[method], num_train_epochs=25)
     assert output.metrics["loss_last"] < 0.5 * output.metrics["loss_first"]
     assert output.metrics["eval_loss"] < output.metrics["eval_loss_first"]
+    assert (output.facts["diagnosis"]["verdict"], output.metrics["overfit_from_step"]) == ("healthy", 0)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -210,8 +211,6 @@ def test_early_stopping_gives_back_the_best_checkpoint(run: Run, base: Path) -> 
     losses = [line["eval_loss"] for line in json.loads((out / "history.json").read_text()) if "eval_loss" in line]
     assert output.metrics["steps"] < 100
     assert output.metrics["eval_loss"] == min(losses) < losses[-1]
-    assert output.facts["diagnosis"]["verdict"] == "over-fitting"
-    assert output.metrics["overfit_from_step"] == 2 * (1 + losses.index(min(losses)))
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "constant", "constant_with_warmup"])

@@ -9,6 +9,7 @@ tell, and a validation loss that never turned is no proof that nothing was memor
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from statistics import fmean
 from typing import Any, Literal
 
@@ -158,7 +159,7 @@ def _noisy(training: Points, validation: Points) -> Diagnosis | None:
     if up > _WAVES * fmean(values or [1.0]) and abs(values[-1] - values[0]) < _STEADY * _movement(values):
         return Diagnosis(
             "noisy",
-            f"The validation loss goes up and down (by up to {up:.2f}) between {min(values):.2f} and {max(values):.2f}.",
+            f"The validation loss goes up and down, by up to {up:.2f}, from {min(values):.2f} to {max(values):.2f}.",
             "Lower learning_rate, validate on more rows (max_eval_examples), or raise gradient_accumulation_steps.",
         )
     return None
@@ -231,12 +232,12 @@ def _movement(values: Sequence[float]) -> float:
 
 
 def _pairs(values: Sequence[float]) -> list[tuple[float, float]]:
-    return list(zip(values, values[1:], strict=False))
+    return list(pairwise(values))
 
 
 def _at(curve: Points, step: float) -> float:
     """The curve between its points, straight."""
-    for (left, low), (right, high) in zip(curve, curve[1:], strict=False):
+    for (left, low), (right, high) in pairwise(curve):
         if left <= step <= right:
             return low + (high - low) * (step - left) / (right - left)
     return curve[-1][1]
