@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import NOT_RUN
+from benchmarks.rule_names import WHY
 from benchmarks.targets import rate, targets
 
 _INTRODUCTION = """# Results
@@ -129,13 +130,20 @@ def _quality(record: dict[str, Any]) -> list[str]:
             f"Gopher, C4 and FineWeb, one after the other: it keeps {kept['theirs']:,}, we {kept['ours']:,}; {both}."
         )
     rows = [
-        (f"{rule_set}: {reason}", each["ours"], *(f"{each[key]:,}" for key in keys), f"{each['agreement']:.2%}")
-        for rule_set, found in record.get("agreement", {}).items()
+        (
+            reason,
+            each["ours"],
+            WHY.get(reason, "") if each["agreement"] < 1 else "",
+            *(f"{each[key]:,}" for key in keys),
+            f"{each['agreement']:.2%}",
+        )
+        for found in record.get("agreement", {}).values()
         for reason, each in found.items()
         if any(each[key] for key in keys)
     ]
     if rows:
-        parts.append(table(("datatrove's reason", "our rule", "both drop", "only it", "only we", "alike"), rows, 2))
+        head = ("datatrove's reason", "our rule", "where they differ", "both drop", "only it", "only we", "alike")
+        parts.append(table(head, rows, 3))
         parts.append(_RULES)
     return parts
 

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from benchmarks.corpora import first_rows, planted, write_rows
 from benchmarks.peers.timed import halves, ids_of
 from benchmarks.quality import agreement, by_reason
+from benchmarks.rule_names import SAME_RULE
 from benchmarks.session import alternate
 from benchmarks.tables import document, machine, table
 from benchmarks.targets import targets
 from benchmarks.truth import Truth, all_pairs, judge, shingles, truth_of
+from tasks.quality.rules import RULE_SETS
 from tests import plain_shingles
 
 WORDS = ["a", "b", "Cc", "d1", "ée", "中", "文字", "かな", "!", "\n"]
@@ -106,6 +108,11 @@ def test_tools_take_turns() -> None:
     assert [len(each.seconds) for each in runs.values()] == [3, 1]
 
 
+def test_every_rule_that_is_compared_exists() -> None:
+    for rule_set, names in SAME_RULE.items():
+        assert set(names.values()) == {rule.name for rule in RULE_SETS[rule_set]}
+
+
 def tool(median: float, peak: float, **more: Any) -> dict[str, Any]:
     return {"seconds": [median], "median": median, "peak_mb": peak, "failed": ""} | more
 
@@ -113,6 +120,7 @@ def tool(median: float, peak: float, **more: Any) -> dict[str, Any]:
 def results() -> dict[str, Any]:
     ours = tool(1.0, 300.0, kept=90, removed=10, left=0, left_above=0, unjustified=0)
     peer = tool(79.0, 700.0, kept=80, removed=20, left=3, left_above=1, unjustified=4, tool="datatrove 1 (x)")
+    rules = {rule: {2} if rule == "c4_curly_brackets" else set[int]() for rule in SAME_RULE["c4"].values()}
     loop = tool(0.5, 9.0, all_cores=0.3)
     corpus = {"rows": 100, "megabytes": 1.0, "pairs": 1000, "pairs_above": 900}
     return {
@@ -122,6 +130,12 @@ def results() -> dict[str, Any]:
             "measured": machine() | {"date": "2026-01-02"},
         },
         "scaling": {"sizes": {"50": tool(1.0, 100.0, megabytes=1.0), "1000": tool(31.0, 2000.0, megabytes=20.0)}},
+        "quality": {
+            "corpus": "x", "rows": 100, "megabytes": 1.0, "rule_sets": list(RULE_SETS),
+            "tools": {"Winnow": tool(1.0, 1.0), "datatrove": tool(61.0, 1.0)},
+            "kept": {"ours": 5, "theirs": 6, "agreement": 0.99},
+            "agreement": {"c4": agreement(100, SAME_RULE["c4"], {"curly_bracket": {1, 2}}, rules)},
+        },
         "toxicity": {"corpus": "x", "rows": 1000, "seconds": [0.01, 0.02, 0.03], "peak_mb": 5.0},
     }  # fmt: skip
 
@@ -133,12 +147,15 @@ def test_targets_are_judged_by_the_figures() -> None:
     assert held["multitask: peak memory against the leanest peer"] is True
     assert held["time per row at 1,000 rows against 50"] is False  # 1.55
     assert held["toxicity, rows a second"] is True
+    assert held["four rule sets: times faster than datatrove's four filters"] is True
+    assert held["the least of 3 rules: rows decided alike"] is True  # 99 %
 
 
 def test_the_page_has_every_figure_and_nothing_of_the_machine_but_words() -> None:
     page = document(results())
     assert "| datatrove 1 (x) | 79.00 | 79.00 | 1 | 700 | 80 | 3 | 1 | 4 (20.0%) |" in page
     assert "| multitask: times faster than datatrove | 79.0 | at least 80.0 | **no** |" in page
+    assert "| curly_bracket | c4_curly_brackets |  | 1 | 1 | 0 | 99.00% |" in page
     assert "Not measured: npm is not installed." in page
     assert "2026-01-02, dedupe" in page
     assert str(Path.home()) not in page
