@@ -54,7 +54,7 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
     dtype = resolve_dtype(student.precision, place=f"{place}.precision")
     autocast = None if dtype == "float32" else getattr(torch, dtype)
     rate = LEARNING_RATE if student.learning_rate == "auto" else student.learning_rate
-    facts = {"method": "distill", "learning_rate": rate, "precision": dtype, **rows.facts}
+    facts: dict[str, Any] = {"method": "distill", "learning_rate": rate, "precision": dtype, **rows.facts}
     facts |= _shrink(model, student, rows, autocast, pad_id(tokenizer), place)
     teacher = Teacher(load_causal(str(folder), dtype), student.alpha, student.temperature)
     fitted = fit(

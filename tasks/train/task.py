@@ -119,8 +119,7 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     (given.out / HISTORY).write_text(json.dumps(fitted.history, indent=0, sort_keys=True) + "\n", encoding="utf-8")
     metrics["size_mb"] = size_mb(given.out / MODEL_FOLDER)
     facts = {"method": config.method, "learning_rate": rate, "precision": dtype, **counted, **rows.facts}
-    facts["diagnosis"] = fitted.diagnosis.facts
-    return Output(metrics, facts)
+    return Output(metrics, {**facts, "diagnosis": fitted.diagnosis.facts})
 
 
 def _merged(given: StageInput[Train], folder: str, model: Any, rows: "TrainingRows", card: str) -> tuple[Any, float]:
