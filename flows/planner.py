@@ -192,6 +192,8 @@ def _previous_keys(data_dir: Path) -> Mapping[str, str]:
 def _models(config: Config) -> list[tuple[str, ModelKind, str]]:
     """Every model that a run will load: its name, what it must be, and the key that names it."""
     found: list[tuple[str, ModelKind, str]] = []
+    if config.toxicity is not None and config.toxicity.model is not None:
+        found.append((config.toxicity.model.model, "classifier", "toxicity.model.model"))
     if config.quality is not None:
         given = config.quality.models(config.model)
         found += [(name, kind, f"quality.{score}.model") for score, (name, kind) in given.items()]

@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline_config.data_schema import Quality
 from pipeline_config.errors import ConfigError
+from tasks.toxicity.labels import score_column
 
 
 def score_bounds(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -25,6 +26,8 @@ def _toxicity(config: Mapping[str, Any]) -> dict[str, str]:
         settings = config.get(judge)
         if settings:
             found[column] = f"{settings['action']} from {settings['threshold']:.4g} on"
+    for label, settings in ((config.get("model") or {}).get("categories") or {}).items():
+        found[score_column(label)] = f"{settings['action']} from {settings['threshold']:.4g} on"
     return found
 
 

@@ -157,19 +157,41 @@ class Chinese(Strict):
     action: Action = "flag"
 
 
+class Category(Strict):
+    """What to do about one label of a model."""
+
+    threshold: float = Field(0.5, ge=0, le=1, description="probability from which a turn is harmful")
+    action: Action = "remove"
+
+
+class ToxicityModel(Strict):
+    """A text-classification model as a further judge, such as one of detoxify's."""
+
+    model: str = neutral(description="folder or hub name")
+    categories: dict[str, Category] = Field(
+        min_length=1, description="the model's label → threshold and action; other labels are only scored"
+    )
+    languages: list[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]] = scoring(
+        default_factory=list, description="turns in these languages are read (empty: all)"
+    )
+    max_length: int = scoring(256, ge=8, description="tokens of a turn that the model reads")
+    batch_size: int = scoring(16, ge=1, description="turns at once; may move a score in its last digit")
+
+
 class Toxicity(DataSection):
     """Harmful rows flagged or out, English and Chinese."""
 
     judge: Literal["assistant", "all"] = scoring("assistant", description="which turns are judged")
     english: English | None = Field(default_factory=English)
     chinese: Chinese | None = Field(default_factory=Chinese)
+    model: ToxicityModel | None = Field(None, description="a text-classification model, beside the two or instead")
 
 
 class ModelScore(Strict):
     """A score that a model gives every row; without min and max it is only written down."""
 
     max_length: int = scoring(512, ge=8, description="tokens of a row that the model reads")
-    batch_size: int = neutral(16, ge=1)
+    batch_size: int = scoring(8, ge=1, description="rows at once; may move a score in its last digit")
     min: float | None = Field(None, description="rows with less go")
     max: float | None = Field(None, description="rows with more go")
 

@@ -13,7 +13,7 @@ from pipeline_config.schema import DATA_STAGES, Config
 from pipeline_config.suggest import did_you_mean
 
 _PII = tuple(f"pii_{kind}" for kind in Pii.model_fields if kind != "allow")
-_JUDGES = ("toxic_english", "toxic_chinese")
+_JUDGES = ("toxic_english", "toxic_chinese", "toxic_category")
 
 REMOVED: Mapping[str, tuple[str, ...]] = {
     "clean": ("empty_after_clean", *_PII),

@@ -44,6 +44,7 @@ SHAPING: dict[str, dict[str, Any]] = {
     "toxicity": {
         "judge": "all", "english": None, "english.threshold": 0.5, "english.action": "flag", "chinese": None,
         "chinese.min_word_length": 1, "chinese.allow": ["坏"], "chinese.threshold": 2, "chinese.action": "remove",
+        "model": {"model": "asset:all-minilm-l6-v2", "categories": {"toxic": {}}},
     },
     "quality": {
         "rules": [], "thresholds": {"empty_answer": 1}, "disable": ["empty_answer"],
@@ -95,7 +96,7 @@ PLACES = {"ingest.sources.0.path", "ingest.sources.0.dataset", "select.seed_set"
 PLACES |= {"dedupe.against"}  # by content: `test_dedupe_against.py`
 PLACES |= {"model", "tokenize.model", "tokenize.chat_template", "train.model"}  # by content: `test_cache_table.py`
 SCORING = {
-    "toxicity.judge", "toxicity.english", "toxicity.chinese", "toxicity.chinese.min_word_length",
+    "toxicity.judge", "toxicity.model", "toxicity.english", "toxicity.chinese", "toxicity.chinese.min_word_length",
     "toxicity.chinese.allow", "quality.rules", "quality.perplexity", "quality.difficulty",
     "quality.classifier",
     "select.description", "select.sources", "select.nearest", "select.max_length",

@@ -99,6 +99,14 @@ def test_batches_hold_every_item_once_within_their_bounds(lengths: list[int], si
         assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= tokens
 
 
+def test_a_loss_may_be_asked_not_to_depend_on_its_neighbours(model: Any) -> None:
+    ids, masks = random_rows(13)
+    whole = example_losses(model, ids, masks, batch_size=4, label="", alone=True)
+    assert np.allclose(whole, example_losses(model, ids, masks, batch_size=4, label=""), rtol=1e-5)
+    for row in range(13):
+        assert (example_losses(model, [ids[row]], [masks[row]], batch_size=4, label="", alone=True) == whole[row]).all()
+
+
 def test_losses_are_the_models_own_whatever_the_batch(model: Any) -> None:
     ids, masks = random_rows(13)
     found = {size: example_losses(model, ids, masks, batch_size=size, label="") for size in (1, 4, 13)}

@@ -13,6 +13,7 @@ import pytest
 from flows.planner import preflight
 from pipeline_config.data_schema import Quality
 from pipeline_config.errors import ConfigError, ModelError
+from pipeline_config.fields import key_values
 from pipeline_config.schema import Config
 from tasks.kernels.classifier import classify
 from tasks.quality.decide import decide
@@ -101,8 +102,8 @@ def test_a_score_depends_on_its_row_alone(causal: Path, classifier: Path, tmp_pa
     together = scored(config, RECORDS, tmp_path)
     apart = pl.concat([scored(config, [record], tmp_path) for record in RECORDS])
     assert together.equals(apart)
-    small = {name: {**getattr(config, name).model_dump(), "batch_size": 2} for name in together.columns}
-    assert scored(Quality.model_validate(small), RECORDS, tmp_path).equals(together)
+    backwards = scored(config, RECORDS[::-1], tmp_path)
+    assert backwards.reverse().equals(together)
 
 
 def test_equal_texts_are_read_once_and_no_row_is_no_work(
@@ -157,6 +158,14 @@ def test_labels_of_one_model_may_be_independent(tmp_path: Path) -> None:
     one = make_toy_classifier(tmp_path / "one", ["bad", "good"])
     names, said = classify(texts, str(one), tmp_path, max_length=64, batch_size=2, label="")
     assert np.allclose(said.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_bound_stands_in_no_key_of_the_scores() -> None:
+    on = Quality.model_validate({"perplexity": {}, "difficulty": {}})
+    bounded = Quality.model_validate({"perplexity": {"max": 9, "min": None}, "difficulty": {"min": 0.1}})
+    assert key_values(on, "scoring") == key_values(bounded, "scoring")
+    assert key_values(on) != key_values(bounded)
+    assert key_values(on, "scoring") != key_values(Quality(), "scoring")
 
 
 def test_a_model_that_cannot_is_refused_before_anything_runs(causal: Path, classifier: Path, tmp_path: Path) -> None:

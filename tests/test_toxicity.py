@@ -8,21 +8,25 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_config.data_schema import Toxicity
-from pipeline_config.errors import ModelError
+from pipeline_config.errors import ConfigError, ModelError
+from tasks.kernels.classifier import classify
 from tasks.kernels.rows import ROW_SCHEMA
 from tasks.toxicity import english, files
+from tasks.toxicity.categories import score_categories
 from tasks.toxicity.chinese import count_listed, load_words
 from tasks.toxicity.decide import decide
 from tasks.toxicity.everyday import everyday_words
 from tasks.toxicity.score import SCORES, score_rows
 from tasks.toxicity.segment import Dictionary, load_dictionary
 from tasks.toxicity.stored_model import read_stored, unpickle
+from tests.toy_classifier import make_toy_classifier
 
 THRESHOLD = Toxicity().english.threshold
 ABUSE = "Go away, you stupid piece of shit."
@@ -318,3 +322,57 @@ def test_counts_do_not_depend_on_the_other_texts(texts):
     words = load_words(2)
     together = count_listed(pl.Series(texts, dtype=pl.String), words).to_list()
     assert together == [count_listed(pl.Series([text]), words)[0] for text in texts]
+
+
+CATEGORIES = {"toxic": {"threshold": 0.0, "action": "flag"}, "severe threat": {"threshold": 0.5, "action": "remove"}}
+
+
+@pytest.fixture(scope="module")
+def category_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("categories")
+    return make_toy_classifier(folder, ["toxic", "severe threat", "insult"], multi_label=True, seed=3)
+
+
+def by_categories(frame, model, tmp_path, **settings_):
+    section = {"model": str(model), "categories": CATEGORIES} | settings_
+    config = Toxicity.model_validate({"english": None, "chinese": None, "model": section})
+    scores = score_rows(frame.lazy(), config)
+    scores = scores.hstack(score_categories(frame.lazy(), config.model, config.judge, tmp_path))
+    return config, scores, decide(frame.select("row_id", "source"), scores, config)
+
+
+def test_each_category_of_a_model_has_its_own_threshold_and_action(category_model, tmp_path):
+    texts = ["hello there", "how are you today?", "你好，请问你是谁？", "Return the sum."]
+    frame = rows(*([("user", ABUSE), ("assistant", text), ("assistant", "Yes.")] for text in texts), [("user", "Hi")])
+    _, scores, free = by_categories(frame, category_model, tmp_path)
+    _, said = classify([*texts, "Yes."], str(category_model), tmp_path, max_length=256, batch_size=16, label="")
+    worst = np.maximum(said[:4], said[4])
+    found = scores.select("score_toxic_toxic", "score_toxic_severe_threat", "score_toxic_insult")
+    assert (found.head(4).to_numpy() == worst).all()
+    assert found.row(4) == (None, None, None)
+    assert free.removed["row_id"].to_list() == frame["row_id"].head(4).filter(pl.Series(worst[:, 1] >= 0.5)).to_list()
+    assert free.metrics["judged_model"] == 4
+    middle = float(np.median(worst[:, 1]))
+    hard = {"severe threat": {"threshold": middle, "action": "quarantine"}, "toxic": {"threshold": 0, "action": "flag"}}
+    _, _, decision = by_categories(frame, category_model, tmp_path, categories=hard)
+    gone = worst[:, 1] >= np.float32(middle)
+    assert decision.quarantined["row_id"].to_list() == frame["row_id"].head(4).filter(pl.Series(gone)).to_list()
+    assert set(decision.quarantined["reason"]) == {"toxic_category"}
+    assert all(detail.startswith("severe threat: message ") for detail in decision.quarantined["detail"])
+    assert decision.facts["flagged"] == {"toxic_category": 4 - int(gone.sum())}
+    assert decision.removed.is_empty()
+
+
+def test_a_model_reads_only_its_languages(category_model, tmp_path):
+    frame = rows(
+        [("assistant", "今天天气很好，我们去公园。")], [("assistant", "The weather is fine today, so we go out.")]
+    )
+    _, scores, _ = by_categories(frame, category_model, tmp_path, languages=["en"])
+    assert scores["score_toxic_toxic"].is_null().to_list() == [True, False]
+
+
+def test_a_category_that_the_model_lacks_is_named(category_model, tmp_path):
+    with pytest.raises(ConfigError, match="no label 'obscene'") as caught:
+        by_categories(rows([("assistant", "Yes.")]), category_model, tmp_path, categories={"obscene": {}})
+    assert caught.value.cure == "its labels are: toxic, severe_threat, insult"
+    assert caught.value.place == "toxicity.model.categories.obscene"

@@ -24,10 +24,13 @@ def by_length(lengths: Sequence[int], batch_size: int, max_tokens: int) -> list[
     return batches
 
 
-def of_one_width(
-    lengths: Sequence[int], batch_size: int, max_tokens: int, step: int = 8
+def of_one_shape(
+    lengths: Sequence[int], batch_size: int, max_tokens: int, step: int = 16
 ) -> list[tuple[list[int], int]]:
-    """Group items by their length rounded up, longest first, so that an item's padding depends on itself alone.
+    """Group items by their length rounded up, longest first, each batch filled up by repeating its first item.
+
+    So an item is computed in a batch whose shape depends on the item alone, and its result on nothing else to the last
+    bit: matrix products of another shape may add in another order.
 
     Args:
         lengths: tokens of each item.
@@ -35,13 +38,14 @@ def of_one_width(
         step: lengths are rounded up to a multiple of it.
 
     Returns:
-        positions in `lengths`, each once, and the width of their batch; ties in the order given.
+        positions in `lengths` (the first of a batch may stand several times), and the width of their batch.
     """
     widths: dict[int, list[int]] = {}
     for place, length in enumerate(lengths):
-        widths.setdefault(-(-length // step) * step, []).append(place)
+        widths.setdefault(-(-max(length, 1) // step) * step, []).append(place)
     batches: list[tuple[list[int], int]] = []
     for width in sorted(widths, reverse=True):
-        size, places = max(1, min(batch_size, max_tokens // max(width, 1))), widths[width]
-        batches += [(places[start : start + size], width) for start in range(0, len(places), size)]
+        size, places = max(1, min(batch_size, max_tokens // width)), widths[width]
+        parts = [places[start : start + size] for start in range(0, len(places), size)]
+        batches += [(part + part[:1] * (size - len(part)), width) for part in parts]
     return batches

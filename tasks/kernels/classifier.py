@@ -2,14 +2,14 @@
 
 Labels exclude each other (softmax) unless the model's configuration says otherwise (`problem_type:
 multi_label_classification`, as detoxify's) or it has one label only (sigmoid). Equal texts are read once. As in
-`encoder.py`, a text's result must not depend on the texts beside it: float32, plain attention, batches of one width.
+`encoder.py`, a text's result must not depend on the texts beside it: float32, plain attention, batches of one shape.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_config.errors import ModelError
-from tasks.kernels.batches import of_one_width
+from tasks.kernels.batches import of_one_shape
 from tasks.kernels.models import load_tokenizer, model_folder, refuse_random_weights, unloadable
 from tasks.kernels.progress import track
 from tasks.kernels.quiet import quiet
@@ -53,16 +53,16 @@ def classify(
     ids = tokenizer(distinct, truncation=True, max_length=limit)["input_ids"] if distinct else []
     padding = tokenizer.pad_token_id or 0
     found = np.zeros((len(distinct), len(labels)), dtype=np.float32)
-    batches = of_one_width([max(len(each), 1) for each in ids], batch_size, _MAX_TOKENS)
+    batches = of_one_shape([len(each) for each in ids], batch_size, _MAX_TOKENS)
     with torch.inference_mode():
         for rows, wanted in track(batches, label, total=len(batches)):
             width = min(wanted, limit)
-            chosen = [ids[row] for row in (rows if len(rows) > 1 else rows * 2)]
+            chosen = [ids[row] for row in rows]
             batch = torch.tensor([each + [padding] * (width - len(each)) for each in chosen])  # (B, T)
             seen = torch.tensor([[1] * len(each) + [0] * (width - len(each)) for each in chosen])
             logits = model(input_ids=batch, attention_mask=seen).logits.float()  # (B, n_labels)
             said = logits.sigmoid() if independent else logits.softmax(dim=-1)
-            found[rows] = said.numpy()[: len(rows)]
+            found[rows] = said.numpy()
     position = {text: row for row, text in enumerate(distinct)}
     return labels, found[np.fromiter((position[text] for text in texts), dtype=np.int64, count=len(texts))]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.kernels.batches import by_length, of_one_width
+from tasks.kernels.batches import by_length, of_one_shape
 from tasks.kernels.progress import track
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def example_losses(
         batch_size: examples in a batch.
         label: of the progress bar.
         alone: whether an example's sum must not depend on the examples beside it, not even in its last bit; batches
-            are then of one width, rounded up, and filled up to two examples.
+            are then of one shape.
 
     Returns:
         (n_examples, 2) float64: summed loss, and number of tokens it is summed over.
@@ -51,14 +51,13 @@ def example_losses(
     found = np.zeros((len(input_ids), 2))
     lengths = [len(ids) for ids in input_ids]
     if alone:
-        batches = of_one_width(lengths, batch_size, _MAX_TOKENS)
+        batches = of_one_shape(lengths, batch_size, _MAX_TOKENS)
     else:
         batches = [(rows, lengths[rows[0]]) for rows in by_length(lengths, batch_size, _MAX_TOKENS)]
     with torch.inference_mode():
         for rows, width in track(batches, label, total=len(batches)):
             chosen = [(input_ids[row], loss_masks[row]) for row in rows]
-            filling = chosen[:1] if alone and len(chosen) == 1 else []
-            found[rows] = _batch_losses(model, chosen + filling, width)[: len(rows)]
+            found[rows] = _batch_losses(model, chosen, width)
     return found
 
 

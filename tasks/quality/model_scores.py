@@ -7,7 +7,7 @@ difficulty   perplexity of the answer behind its prompt, by that of the answer a
              teaches little. The prompt is everything before the last answer; raw text has none.
 classifier   probability of one label, of the row's text
 
-All of them in float32, in batches of one width, so that a row's score does not depend on the rows beside it; equal
+All of them in float32, in batches of one shape, so that a row's score does not depend on the rows beside it; equal
 texts are scored once. Both sides of the difficulty are sums over the same tokens: a long prompt loses its beginning,
 a long answer its end, each at half of `max_length`.
 """

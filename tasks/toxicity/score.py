@@ -39,7 +39,7 @@ def score_rows(rows: pl.LazyFrame, config: Toxicity) -> pl.DataFrame:
         of the worst turn). All as in `SCORES`, in the order of the rows.
     """
     order = rows.select("row_id").collect()
-    turns = _turns(rows, config.judge)
+    turns = turns_of(rows, config.judge)
     if config.english is not None:
         turns = turns.with_columns(_english(turns))
     if config.chinese is not None:
@@ -56,7 +56,7 @@ def score_rows(rows: pl.LazyFrame, config: Toxicity) -> pl.DataFrame:
     return frame.select("row_id", *(pl.col(name).cast(kind) for name, kind in SCORES.items()))
 
 
-def _turns(rows: pl.LazyFrame, judge: str) -> pl.DataFrame:
+def turns_of(rows: pl.LazyFrame, judge: str) -> pl.DataFrame:
     """One line a turn with text: `row`, `turn`, `lang` of the row, `role`, `content`, `judged`, and empty scores."""
     judged = pl.lit(True) if judge == "all" else pl.col("role").is_in(["assistant", "text"])
     return (
