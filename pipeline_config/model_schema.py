@@ -34,6 +34,19 @@ class Lora(Strict):
     lora_target: str | list[str] = Field("all-linear", description="module names, or all-linear")
 
 
+class Partial(Strict):
+    """Some parts of the model learn, the others stay as they are."""
+
+    layers: str | int | None = Field(
+        None, description="decoder layers that learn, counted from 0: 20-29; 0,4-6; first-2; last-4 (null: all)"
+    )
+    modules: list[str] = Field(
+        default_factory=list,
+        description="modules that learn: names or patterns of them (mlp, *norm*, re:layers.[02].mlp); of those layers, "
+        "where layers are given, else of the whole model (empty: all)",
+    )
+
+
 class EarlyStopping(Strict):
     """Stop when the validation loss no longer falls."""
 
@@ -75,12 +88,19 @@ class Optimisation(Strict):
 
 
 class Train(Section, Optimisation):
-    """Full or LoRA fine-tuning; `none` takes the model as it is."""
+    """Fine-tuning by one of several methods; `none` takes the model as it is."""
 
     model: str | None = neutral(None, description="base model (default: the top-level model)")
-    method: Literal["full", "lora", "none"] = "lora"
+    method: Literal["full", "partial", "lora", "none"] = "lora"
     lora: Lora = Field(default_factory=Lora)
+    partial: Partial = Field(default_factory=Partial)
     early_stopping: EarlyStopping | None = None
+
+    @model_validator(mode="after")
+    def _partial_says_what(self) -> "Train":
+        if self.method == "partial" and self.partial.layers is None and not self.partial.modules:
+            raise ValueError("partial: say what learns, as in {layers: last-4} or {modules: [mlp]}")
+        return self
 
 
 class Student(Optimisation):

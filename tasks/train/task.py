@@ -1,4 +1,4 @@
-"""Full or LoRA fine-tuning of the base model, or the base as it is."""
+"""Fine-tuning of the base model, all of it, some of it or an adapter to it; or the base as it is."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Card = Callable[[str, dict[str, Any], dict[str, float]], str]
 
-LEARNING_RATES = {"lora": 1e-3, "full": 1e-4}  # an adapter takes ten times what all weights take
+LEARNING_RATES = {"full": 1e-4, "partial": 1e-4, "lora": 1e-3}  # an adapter takes ten times what all weights take
 HISTORY = "history.json"
 
 
@@ -29,7 +29,13 @@ def base_model(run: Config) -> str:
 
 
 def references(config: Train, run: Config, data_dir: Path) -> dict[str, str]:
-    """The base model, and the tokenizer that is published with it."""
+    """The base model, and the tokenizer that is published with it.
+
+    Raises:
+        ConfigError: layers or modules to train that the model does not have.
+        ModelError: a model that can't be used.
+    """
+    _check_targets(config, run)
     return {"model": model_digest(base_model(run), data_dir), **tokenizer_references(run, data_dir)}
 
 
@@ -69,6 +75,21 @@ def train(given: StageInput[Train]) -> Output:
     return _tune(given, folder, tokenizer, card)
 
 
+def _check_targets(config: Train, run: Config) -> None:
+    """Look the targets up in the weight files, where they are at hand: a model not fetched yet is looked at later."""
+    from tasks.kernels.assets import is_asset
+    from tasks.kernels.model_check import existing_folder
+    from tasks.train.targets import check_lora_targets, chosen_parameters, stored_names
+
+    name = base_model(run)
+    folder = None if is_asset(name) or config.method in ("full", "none") else existing_folder(name)
+    names = stored_names(folder) if folder else []
+    if names and config.method == "partial":
+        chosen_parameters(names, config.partial)
+    elif names:
+        check_lora_targets(names, config.lora)
+
+
 def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -> Output:
     import torch
     from transformers import set_seed
@@ -96,6 +117,8 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
         from tasks.train.lora import with_lora
 
         model = with_lora(model, config.lora, given.seed)
+    elif config.method == "partial":
+        _freeze(model, config)
     autocast = None if dtype == "float32" else getattr(torch, dtype)
     fitted = fit(
         model,
@@ -134,6 +157,15 @@ def _merged(given: StageInput[Train], folder: str, model: Any, rows: "TrainingRo
     return merged.model, merged.difference
 
 
+def _freeze(model: Any, config: Train) -> None:
+    """What does not learn gets no gradient, and so neither weight decay nor an optimiser's state."""
+    from tasks.train.targets import chosen_parameters
+
+    learning = chosen_parameters([name for name, _ in model.named_parameters()], config.partial)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in learning)
+
+
 def _counted(model: Any) -> dict[str, int]:
     parameters = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return {
@@ -150,6 +182,9 @@ def _repeatable(fitted: "Fit") -> dict[str, float]:
 def _summary(config: Train, rate: float) -> str:
     if config.method == "full":
         return f"All weights fine-tuned, learning rate {rate:g}."
+    if config.method == "partial":
+        what = [f"layers {config.partial.layers}"] * (config.partial.layers is not None) + config.partial.modules
+        return f"Fine-tuned in part ({', '.join(what)}), learning rate {rate:g}; the other weights are the base's."
     lora = config.lora
     return (
         f"Fine-tuned with LoRA (rank {lora.lora_r}, alpha {lora.lora_alpha}, learning rate {rate:g}), "
