@@ -32,6 +32,25 @@ class Lora(Strict):
     lora_alpha: int = Field(32, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     lora_target: str | list[str] = Field("all-linear", description="module names, or all-linear")
+    use_rslora: bool = Field(False, description="scale by alpha / sqrt(r), so that large ranks learn too (rsLoRA)")
+    use_dora: bool = Field(False, description="learn each output's length apart from its direction (DoRA)")
+    use_pissa: bool = Field(False, description="start from the weights' largest singular vectors (PiSSA)")
+    use_vera: bool = Field(
+        False,
+        description="random matrices shared by all layers, two vectors of each learn (VeRA); takes ranks like 256",
+    )
+    loraplus_lr_ratio: float = Field(1.0, ge=1, description="the second matrix learns so many times faster (LoRA+)")
+
+    @model_validator(mode="after")
+    def _variants_that_go_together(self) -> "Lora":
+        if self.use_vera:
+            others = {"use_rslora": self.use_rslora, "use_dora": self.use_dora, "use_pissa": self.use_pissa}
+            others["loraplus_lr_ratio"] = self.loraplus_lr_ratio != 1
+            if clash := [name for name, on in others.items() if on]:
+                raise ValueError(f"use_vera has no matrices of its own to learn: leave out {', '.join(clash)}")
+        if self.use_pissa and self.use_dora:
+            raise ValueError("use_pissa and use_dora can't be had together: choose one")
+        return self
 
 
 class Partial(Strict):

@@ -68,7 +68,8 @@ SHAPING: dict[str, dict[str, Any]] = {
     "train": {
         **OPTIMISATION, "method": "full", "lora": {"lora_r": 4}, "early_stopping": {"patience": 2},
         "lora.lora_r": 4, "lora.lora_alpha": 4, "lora.lora_dropout": 0.1, "lora.lora_target": ["q_proj"],
-        "partial": {"layers": 1}, "partial.layers": "last-1", "partial.modules": ["mlp"],
+        "lora.use_rslora": True, "lora.use_dora": True, "lora.use_pissa": True, "lora.use_vera": True,
+        "lora.loraplus_lr_ratio": 2, "partial": {"layers": 1}, "partial.layers": "last-1", "partial.modules": ["mlp"],
     },
     "distill": {
         **{f"small.{name}": value for name, value in OPTIMISATION.items()},

@@ -10,6 +10,7 @@ import pytest
 from pipeline_config.errors import ConfigError
 from pipeline_config.model_schema import Partial, Train
 from tasks.kernels.models import load_causal
+from tasks.kernels.quiet import quiet
 from tasks.train.targets import check_lora_targets, chosen_layers, chosen_parameters, stored_names
 from tasks.train.task import references
 from tests.test_train import base, config_of, run
@@ -107,3 +108,54 @@ def test_a_module_that_is_not_there_is_refused_before_anything_runs(base: Path, 
 def test_partial_wants_to_be_told_what_learns() -> None:
     with pytest.raises(ValueError, match="last-4"):
         Train(method="partial")
+
+
+VARIANTS = {
+    "rslora": {"use_rslora": True},
+    "dora": {"use_dora": True},
+    "pissa": {"use_pissa": True, "use_rslora": True, "lora_r": 4},
+    "lora+": {"loraplus_lr_ratio": 8},
+    "vera": {"use_vera": True, "lora_r": 64},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_lora_variant_learns_is_merged_without_loss_and_leaves_an_adapter_that_peft_loads_alone(
+    run: Run, base: Path, name: str
+) -> None:
+    import torch
+    from peft import PeftModel
+
+    rate = 0.1 if name == "vera" else 0.01
+    output, out = run(lora=VARIANTS[name], learning_rate=rate, max_steps=40, eval_steps=99)
+    assert output.metrics["loss_last"] < 0.6 * output.metrics["loss_first"]
+    assert output.metrics["merge_max_logit_difference"] <= 1e-4
+    assert all(weight.endswith("_proj.weight") for weight in changed(out / "model", base))
+    ids = torch.arange(3, 60)[None]
+    with quiet(), torch.inference_mode():
+        tuned = PeftModel.from_pretrained(load_causal(str(base), "float32"), out / "adapter")(input_ids=ids).logits
+        merged = load_causal(str(out / "model"), "float32")(input_ids=ids).logits
+        before = load_causal(str(base), "float32")(input_ids=ids).logits
+    assert float((merged - tuned).abs().max()) <= 1e-4
+    assert float((before - tuned).abs().max()) > 0.01
+    assert {path.suffix for path in (out / "adapter").iterdir()} == {".json", ".safetensors", ".md"}
+
+
+def test_variants_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="leave out use_dora, loraplus_lr_ratio"):
+        Train(lora={"use_vera": True, "use_dora": True, "loraplus_lr_ratio": 4})
+    with pytest.raises(ValueError, match="choose one"):
+        Train(lora={"use_pissa": True, "use_dora": True})
+
+
+def test_groups_by_rate_hold_every_parameter_once() -> None:
+    import torch
+
+    from tasks.kernels.rates import groups_by_rate, set_rate_ratio
+
+    slow, fast, bare = (torch.nn.Parameter(torch.zeros(1)) for _ in range(3))
+    set_rate_ratio(fast, 16)
+    groups = [{"params": [fast, slow], "weight_decay": 0.1}, {"params": [bare], "weight_decay": 0.0}]
+    parted = groups_by_rate(groups, 0.5)
+    assert [(group.get("lr"), group["weight_decay"]) for group in parted] == [(None, 0.1), (None, 0.0), (8.0, 0.1)]
+    assert [each for group in parted for each in group["params"]] == [slow, bare, fast]

@@ -47,14 +47,15 @@ def link_model(source: Path, tokenizer: Any, folder: Path, card: str) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def write_adapter(model: Any, folder: Path, base: str, card: str) -> None:
+def write_adapter(model: Any, folder: Path, base: str, card: str, start: Path | None = None) -> None:
     """Write a peft model's adapter alone: its weights in float32, its configuration with sorted lists.
 
     Args:
         base: the base model's public name.
+        start: the adapter before training, where it was taken out of the base weights: the difference is written.
     """
     with quiet():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, path_initial_model_for_weight_conversion=str(start) if start else None)
     path = folder / "adapter_config.json"
     config = {name: _sorted(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
     config["base_model_name_or_path"] = base

@@ -28,6 +28,7 @@ from tasks.kernels.diagnosis import Diagnosis, curve_metrics, diagnose
 from tasks.kernels.objective import Batch, Objective
 from tasks.kernels.packing import IGNORED, NO_EXAMPLE, PackedRows, collate
 from tasks.kernels.quiet import quiet
+from tasks.kernels.rates import groups_by_rate
 from tasks.kernels.schedule import count_steps, rate_factor
 from tasks.kernels.training_arguments import training_arguments
 from tasks.kernels.training_clock import TrainingClock
@@ -158,7 +159,9 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
                 {"params": [p for name, p in named if name not in decaying], "weight_decay": 0.0},
             ]
             kind = torch.optim.Adam if self._settings.optim == "adam" else torch.optim.AdamW
-            self.optimizer = kind([g for g in groups if g["params"]], lr=self.args.learning_rate, fused=True)
+            self.optimizer = kind(
+                groups_by_rate(groups, self.args.learning_rate), lr=self.args.learning_rate, fused=True
+            )
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> torch.optim.lr_scheduler.LRScheduler:

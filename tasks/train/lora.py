@@ -13,6 +13,7 @@ from pipeline_config.errors import ConfigError, StageError
 from pipeline_config.model_schema import Lora
 from tasks.kernels.models import load_causal
 from tasks.kernels.quiet import quiet
+from tasks.kernels.rates import set_rate_ratio
 
 MAX_LOGIT_DIFFERENCE = 1e-4  # of merged model and adapter, relative to the largest logit where that is above 1
 _PROBE_TOKENS = 128
@@ -26,33 +27,80 @@ class Merged:
     difference: float
 
 
-def with_lora(model: Any, config: Lora, dropout_seed: int) -> Any:
+def with_lora(model: Any, config: Lora, seed: int) -> Any:
     """Put adapters on a causal model; everything else is frozen.
+
+    Variants are peft's: rsLoRA (Kalajdzievski, 2023), DoRA (Liu et al., 2024), PiSSA (Meng et al., 2024), VeRA; LoRA+
+    (Hayou et al., 2024) is a ratio of learning rates.
+
+    Args:
+        model: for PiSSA in float32, since what the adapter starts from is taken out of its weights.
+        seed: of the adapters' start and of dropout.
 
     Raises:
         ConfigError: `lora_target` matches no module.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
     from transformers import set_seed
 
     targets = config.lora_target if isinstance(config.lora_target, str) else sorted(set(config.lora_target))
-    settings = LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
-    set_seed(dropout_seed)
+    settings = _vera(config, targets, seed) if config.use_vera else _lora(config, targets)
+    set_seed(seed)
     try:
         with quiet():
-            return get_peft_model(model, settings)
+            adapted = get_peft_model(model, settings)
     except ValueError as error:
         raise ConfigError(
             f"no module of the model matches {config.lora_target!r}",
             place="train.lora.lora_target",
             cure=f"use all-linear, or some of: {', '.join(linear_names(model))}",
         ) from error
+    for name, parameter in adapted.named_parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+            if "lora_B" in name:
+                set_rate_ratio(parameter, config.loraplus_lr_ratio)
+    return adapted
+
+
+def _lora(config: Lora, targets: str | list[str]) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=targets,
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+        init_lora_weights="pissa" if config.use_pissa else True,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _vera(config: Lora, targets: str | list[str], seed: int) -> Any:
+    """Vector-based random matrix adaptation (Kopiczko et al., 2024). The random matrices are saved with the adapter:
+    drawn again elsewhere, they could be others."""
+    from peft import VeraConfig
+
+    return VeraConfig(
+        r=config.lora_r,
+        vera_dropout=config.lora_dropout,
+        target_modules=targets,
+        projection_prng_key=seed,
+        save_projection=True,
+        task_type="CAUSAL_LM",
+    )
+
+
+def keep_start(model: Any, folder: Path) -> None:
+    """Save the adapter as it is before training: PiSSA takes it out of the base weights, and only with it at hand can
+    what was learned be told as an ordinary LoRA of the base as it was."""
+    settings = model.peft_config["default"]
+    initial, settings.init_lora_weights = settings.init_lora_weights, True
+    with quiet():
+        model.save_pretrained(folder)
+    settings.init_lora_weights = initial
 
 
 def linear_names(model: Any) -> list[str]:

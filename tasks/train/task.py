@@ -106,7 +106,8 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     is_lora = config.method == "lora"
     dtype = resolve_dtype(config.precision, place="train.precision")
     set_seed(given.seed)
-    model = load_causal(folder, dtype if is_lora else "float32")
+    start = given.work / "start" if is_lora and config.lora.use_pissa else None
+    model = load_causal(folder, dtype if is_lora and start is None else "float32")
     rows = training_rows(
         given.upstream["tokenize"].rows(), config, vocabulary=model.get_input_embeddings().num_embeddings, place="train"
     )
@@ -114,9 +115,11 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
         check_packing(model)
     rate = LEARNING_RATES[config.method] if config.learning_rate == "auto" else config.learning_rate
     if is_lora:
-        from tasks.train.lora import with_lora
+        from tasks.train.lora import keep_start, with_lora
 
         model = with_lora(model, config.lora, given.seed)
+        if start is not None:
+            keep_start(model, start)
     elif config.method == "partial":
         _freeze(model, config)
     autocast = None if dtype == "float32" else getattr(torch, dtype)
@@ -137,7 +140,7 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     text = card(_summary(config, rate), rows.facts, _repeatable(fitted))
     metrics = dict(fitted.metrics)
     if is_lora:
-        model, metrics["merge_max_logit_difference"] = _merged(given, folder, model, rows, text)
+        model, metrics["merge_max_logit_difference"] = _merged(given, folder, model, rows, text, start)
     write_model(model.to(stored_dtype(folder)), tokenizer, given.out / MODEL_FOLDER, text)
     (given.out / HISTORY).write_text(json.dumps(fitted.history, indent=0, sort_keys=True) + "\n", encoding="utf-8")
     metrics["size_mb"] = size_mb(given.out / MODEL_FOLDER)
@@ -145,14 +148,16 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     return Output(metrics, {**facts, "diagnosis": fitted.diagnosis.facts})
 
 
-def _merged(given: StageInput[Train], folder: str, model: Any, rows: "TrainingRows", card: str) -> tuple[Any, float]:
+def _merged(
+    given: StageInput[Train], folder: str, model: Any, rows: "TrainingRows", card: str, start: Path | None
+) -> tuple[Any, float]:
     from tasks.kernels.model_card import public_name
     from tasks.kernels.publish import write_adapter
     from tasks.kernels.published import ADAPTER_FOLDER
     from tasks.train.lora import merge
 
     adapter = given.out / ADAPTER_FOLDER
-    write_adapter(model, adapter, public_name(base_model(given.run)), card)
+    write_adapter(model, adapter, public_name(base_model(given.run)), card, start)
     merged = merge(folder, adapter, rows.train[0].ids.tolist())
     return merged.model, merged.difference
 
@@ -186,7 +191,10 @@ def _summary(config: Train, rate: float) -> str:
         what = [f"layers {config.partial.layers}"] * (config.partial.layers is not None) + config.partial.modules
         return f"Fine-tuned in part ({', '.join(what)}), learning rate {rate:g}; the other weights are the base's."
     lora = config.lora
+    variants = {"rsLoRA": lora.use_rslora, "DoRA": lora.use_dora, "PiSSA": lora.use_pissa, "VeRA": lora.use_vera}
+    variants["LoRA+"] = lora.loraplus_lr_ratio > 1
+    name = ", ".join(name for name, on in variants.items() if on) or "LoRA"
     return (
-        f"Fine-tuned with LoRA (rank {lora.lora_r}, alpha {lora.lora_alpha}, learning rate {rate:g}), "
+        f"Fine-tuned with {name} (rank {lora.lora_r}, alpha {lora.lora_alpha}, learning rate {rate:g}), "
         "merged in float32."
     )
