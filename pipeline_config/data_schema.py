@@ -277,6 +277,9 @@ class TestSet(Strict):
 
     sources: list[str] = Field(default_factory=list, description="drawn from these sources (empty: all)")
     size: float = Field(0.1, gt=0, lt=1, description="share of those rows")
+    width: float | None = Field(
+        None, gt=0, lt=1, description="in place of a share: as many rows as make a 95 % interval of a rate this wide"
+    )
 
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -290,12 +293,46 @@ class Split(DataSection):
     test: Share | dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], TestSet] = Field(
         0.1, description="share of the rows for one test set, or name → test set"
     )
+    width: float | None = Field(
+        None, gt=0, lt=1, description="in place of a share for test: a 95 % interval of a rate is this wide (0.05: 1537 rows)"
+    )
+    frozen: str | None = neutral(None, description="file of conversations that make up the test set, today and tomorrow")
+    frozen_digest: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="sha256 that the frozen file must have"
+    )
+    stratify: list[Literal["task", "label"]] = Field(
+        default_factory=list, description="columns whose values get their exact shares of every split and fold"
+    )
     folds: int | None = Field(None, ge=2, description="cross-validation folds, written into the column fold")
     group_by: str | None = Field(None, description="field of meta whose equal values stay together")
+    time_by: str | None = Field(None, description="field of meta (number or ISO date): the test set is what came last")
+    cutoff: str | float | None = Field(
+        None, description="with time_by: nothing later is learnt (default: where the test share begins)"
+    )
     near_threshold: float = Field(0.6, gt=0, le=1, description="Jaccard from which two rows stay together")
     decontaminate: bool = Field(True, description="remove train rows that overlap a test row")
-    ngram: int = Field(8, ge=2, description="tokens of an overlapping run")
-    max_overlap: float = Field(0.5, gt=0, le=1, description="share of a test row's n-grams found in one train row")
+    decontaminate_against: list[str] = neutral(
+        default_factory=list, description="benchmark files (any ingest format) that no row may give away either"
+    )
+    max_overlap: float = Field(
+        0.7, gt=0, le=1, description="share of a test row's tokens, boilerplate apart, found in order in one other row"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Split":
+        if isinstance(self.test, dict) and (self.width is not None or self.time_by is not None or self.frozen is not None):
+            raise ValueError("width, time_by and frozen are for one test set; give test as a share, not as named sets")
+        if self.frozen is not None and (self.width is not None or self.time_by is not None):
+            raise ValueError("a frozen test set is not drawn; leave width and time_by out")
+        if self.frozen_digest is not None and self.frozen is None:
+            raise ValueError("frozen_digest says what the file in frozen must be; give frozen")
+        if self.cutoff is not None and self.time_by is None:
+            raise ValueError("cutoff is a time; name the field that has it in time_by")
+        if self.time_by is not None and self.width is not None and self.cutoff is not None:
+            raise ValueError("cutoff decides the size of the test set; leave width out")
+        if self.decontaminate_against and not self.decontaminate:
+            raise ValueError("decontaminate_against needs decontaminate: true")
+        return self
 
     @model_validator(mode="after")
     def _leaves_train(self) -> "Split":

@@ -24,6 +24,8 @@ _PATH_FIELDS = (
     ("ingest", "sources", "*", "path"),
     ("ingest", "sources", "*", "dataset"),
     ("select", "seed_set"),
+    ("split", "frozen"),
+    ("split", "decontaminate_against", "*"),
     ("tokenize", "chat_template"),
     ("model",),
     ("tokenize", "model"),

@@ -57,7 +57,7 @@ SHAPING: dict[str, dict[str, Any]] = {
     },
     "split": {
         "validation": 0.2, "test": 0.3, "folds": 2, "group_by": "id", "near_threshold": 0.7, "decontaminate": False,
-        "ngram": 9, "max_overlap": 0.6,
+        "max_overlap": 0.6, "width": 0.5, "stratify": ["task"], "time_by": "day",
     },
     "balance": {
         "mode": "report", "by": "task", "temperature": 2, "cap": 5, "floor": 2, "max_repeats": 2,
@@ -94,7 +94,7 @@ NEUTRAL = {
     **{f"{stage}.gate": {"on_fail": "warn"} for stage in STAGES},
     **{f"{stage}.gate.min_rows": 0 for stage in DATA_STAGES},
 }
-PLACES = {"ingest.sources.0.path", "ingest.sources.0.dataset", "select.seed_set", "select.encoder", "evaluate.encoder"}
+PLACES = {"ingest.sources.0.path", "ingest.sources.0.dataset", "select.seed_set", "split.frozen", "split.decontaminate_against", "select.encoder", "evaluate.encoder"}
 PLACES |= {"dedupe.against"}  # by content: `test_dedupe_against.py`
 PLACES |= {"model", "tokenize.model", "tokenize.chat_template", "train.model"}  # by content: `test_cache_table.py`
 SCORING = {

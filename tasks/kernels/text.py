@@ -111,11 +111,24 @@ def shingles(texts: Texts, n: int, roles: np.uint8 | None = None, which: Offsets
         total = tokens.shingles(*texts, mask, n, *table, chosen[first:last], values, counts)
         return values[:total].copy(), counts
 
-    parts = list(in_blocks(sizes, _BLOCK_BYTES, block))
-    offsets = np.zeros(chosen.size + 1, np.int64)
-    if parts:
-        np.cumsum(np.concatenate([counts for _, counts in parts]), out=offsets[1:])
-    return Sets(np.concatenate([values for values, _ in parts] or [np.empty(0, np.uint64)]), offsets)
+    return Sets(*_in_order(sizes, block))
+
+
+def sequences(texts: pl.Series) -> tuple[Hashes, Offsets]:
+    """The tokens of each text as hashes, in order, each as often as it stands there.
+
+    Returns:
+        values (uint64) and offsets (int64, rows + 1); row i is `values[offsets[i]:offsets[i + 1]]`, and may be empty.
+    """
+    given, table, mask = from_strings(texts), tables(), role_mask()
+
+    def block(first: int, last: int) -> tuple[Hashes, Offsets]:
+        room = int(given.pieces[given.rows[last]] - given.pieces[given.rows[first]])
+        values, counts = np.empty(room, np.uint64), np.empty(last - first, np.int64)
+        total = tokens.sequences(*given, mask, *table, first, last, values, counts)
+        return values[:total].copy(), counts
+
+    return _in_order(given.pieces[given.rows], block)
 
 
 def digests(texts: Texts, roles: np.uint8 | None = None) -> Hashes:
@@ -135,6 +148,15 @@ def digests(texts: Texts, roles: np.uint8 | None = None) -> Hashes:
         return out
 
     return np.concatenate([np.empty((0, 2), np.uint64), *in_blocks(texts.pieces[texts.rows], _BLOCK_BYTES, block)])
+
+
+def _in_order(begins: Offsets, block: Callable[[int, int], tuple[Hashes, Offsets]]) -> tuple[Hashes, Offsets]:
+    """The values of all blocks, and where each row begins in them."""
+    parts = list(in_blocks(begins, _BLOCK_BYTES, block))
+    offsets = np.zeros(begins.size, np.int64)
+    if parts:
+        np.cumsum(np.concatenate([counts for _, counts in parts]), out=offsets[1:])
+    return np.concatenate([values for values, _ in parts] or [np.empty(0, np.uint64)]), offsets
 
 
 def _with_nfc(contents: pl.Series, rows: Offsets, roles: Bytes) -> Texts:

@@ -253,6 +253,99 @@ def digests(
 
 
 @compiled
+def _cut(
+    data: Bytes,
+    pieces: Offsets,
+    rows: Offsets,
+    roles: Bytes,
+    mask: np.uint8,
+    kind: Bytes,
+    fold: Points,
+    many: Points,
+    words: Bytes,
+    row: int,
+    text: Bytes,
+    begins: Offsets,
+) -> tuple[int, int]:
+    """Write a row's tokens, joined by a space, and where each begins; how many, and where the last one ends."""
+    tokens, to = 0, 0
+    for piece in range(rows[row], rows[row + 1]):
+        if not mask >> roles[piece] & 1:
+            continue
+        inside = False
+        at = pieces[piece]
+        while at < pieces[piece + 1]:
+            if data[at] < 0x80:  # most text by far: no decoding, and a run of word characters at once
+                folded_byte = words[data[at]]
+                if not folded_byte:
+                    inside = False
+                    at += 1
+                    continue
+                if not inside:
+                    if tokens:
+                        text[to] = 0x20
+                        to += 1
+                    begins[tokens] = to
+                    tokens += 1
+                    inside = True
+                while folded_byte:
+                    text[to] = folded_byte
+                    to += 1
+                    at += 1
+                    folded_byte = words[data[at]] if at < pieces[piece + 1] else np.uint8(0)
+                continue
+            point, at = _decode(data, at)
+            for k in range(3):
+                folded = _fold(point, k, fold, many)
+                if folded < 0:
+                    break
+                what = kind[folded] if folded < LIMIT else np.uint8(0)
+                if not what & WORD:
+                    inside = False
+                    continue
+                if not inside or what & ALONE:
+                    if tokens:
+                        text[to] = 0x20
+                        to += 1
+                    begins[tokens] = to
+                    tokens += 1
+                inside = not what & ALONE
+                to = _encode(folded, text, to)
+    return tokens, to
+
+
+@compiled
+def sequences(
+    data: Bytes,
+    pieces: Offsets,
+    rows: Offsets,
+    roles: Bytes,
+    mask: np.uint8,
+    kind: Bytes,
+    fold: Points,
+    many: Points,
+    first: int,
+    last: int,
+    values: Hashes,
+    counts: Offsets,
+) -> int:
+    """Write the hash of every token of rows first to last, in the order of the text; how many in all."""
+    longest = _longest(pieces, rows, np.arange(first, last))
+    words = _ascii(kind, fold, np.uint8(WORD), np.uint8(0))
+    text = np.empty(4 * longest + _SPARE, np.uint8)
+    begins = np.empty(longest + 2, np.int64)
+    total = 0
+    for row in range(first, last):
+        tokens, to = _cut(data, pieces, rows, roles, mask, kind, fold, many, words, row, text, begins)
+        begins[tokens] = to + 1
+        for token in range(tokens):
+            values[total] = _xxh64(text, begins[token], begins[token + 1] - 1, np.uint64(0))
+            total += 1
+        counts[row - first] = tokens
+    return total
+
+
+@compiled
 def shingles(
     data: Bytes,
     pieces: Offsets,
@@ -281,49 +374,7 @@ def shingles(
     total = 0
     for place in range(which.size):
         row = which[place]
-        tokens, to = 0, 0
-        for piece in range(rows[row], rows[row + 1]):
-            if not mask >> roles[piece] & 1:
-                continue
-            inside = False
-            at = pieces[piece]
-            while at < pieces[piece + 1]:
-                if data[at] < 0x80:  # most text by far: no decoding, and a run of word characters at once
-                    folded_byte = words[data[at]]
-                    if not folded_byte:
-                        inside = False
-                        at += 1
-                        continue
-                    if not inside:
-                        if tokens:
-                            text[to] = 0x20
-                            to += 1
-                        begins[tokens] = to
-                        tokens += 1
-                        inside = True
-                    while folded_byte:
-                        text[to] = folded_byte
-                        to += 1
-                        at += 1
-                        folded_byte = words[data[at]] if at < pieces[piece + 1] else np.uint8(0)
-                    continue
-                point, at = _decode(data, at)
-                for k in range(3):
-                    folded = _fold(point, k, fold, many)
-                    if folded < 0:
-                        break
-                    what = kind[folded] if folded < LIMIT else np.uint8(0)
-                    if not what & WORD:
-                        inside = False
-                        continue
-                    if not inside or what & ALONE:
-                        if tokens:
-                            text[to] = 0x20
-                            to += 1
-                        begins[tokens] = to
-                        tokens += 1
-                    inside = not what & ALONE
-                    to = _encode(folded, text, to)
+        tokens, to = _cut(data, pieces, rows, roles, mask, kind, fold, many, words, row, text, begins)
         before = total
         if tokens <= n:
             if tokens == 0:

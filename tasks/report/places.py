@@ -14,6 +14,7 @@ _FIELDS = (
     ("tokenize", "chat_template"),
     ("train", "model"),
     ("select", "seed_set"),
+    ("split", "frozen"),
     ("select", "encoder"),
     ("evaluate", "encoder"),
 )  # settings that stand in no key, since what they point to does

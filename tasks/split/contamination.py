@@ -1,101 +1,197 @@
-"""Rows that give a test row away: runs of tokens that both have.
+"""Rows that give a test row away: they hold it, word for word or lightly edited.
 
-Near-duplicates are kept together before anything is drawn (`groups.py`); what is left are rows that hold a test row,
-or half of it, among other text. The measure is containment: which share of a test row's n-grams stands in the other
-row. It is taken of question and answer apart, and both must be reached, so a shared instruction or a shared passage
-alone gives nothing away as long as the answers differ. A part of at most n tokens is not judged; it says too little.
+Near-duplicates are kept together before anything is drawn (`groups.py`); what is left are rows that hold a test row
+among other text, or a copy of it in which so many words were replaced that few runs of five are left. Question and
+answer are looked for apart, and both must be there; a part that says too little is not asked for, and a test row whose
+parts all say too little is not judged here.
 
-Boilerplate is left out of both sides: an n-gram that more than `_BOILERPLATE` groups of rows share is a template, not a
-leak (Brown et al. 2020, appendix C, also pass over n-grams that are frequent in the training text). Groups are counted,
-not rows, so a leaked item does not become boilerplate by standing in train many times. Where boilerplate meets what
-is a row's own, a few n-grams are half of each; so a handful of shared n-grams counts only if it is the whole part.
+Trigrams that a row shares with a part make the pair a candidate; the pair is then aligned token by token
+(`alignment.py`). A copy with one token in ten replaced keeps nine tokens in ten, whichever they are. What only looks
+like one, such as two functions of one family, differs in the words that make the difference, again and again; so the
+share is taken of the rarest tokens too, each kind of token once, and no long run may be missing: a shared passage with
+another question is no copy.
+
+Boilerplate counts on neither side: tokens of a run of five that more than `_BOILERPLATE` groups of rows share are a
+template, not a leak (Brown et al. 2020, appendix C, also pass over n-grams that are frequent in the training text).
+Groups are counted, not rows, so a leaked item does not become boilerplate by standing in train many times.
 """
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from tasks.kernels.text import shingle_hashes
+from tasks.kernels.text import in_blocks, sequences
+from tasks.kernels.tokens import Hashes, Offsets
+from tasks.split import alignment
+from tasks.split.alignment import Weights
 
-_BOILERPLATE = 10  # groups of rows that may share an n-gram
-_MIN_GRAMS = 4  # n-grams of a part, boilerplate apart, from which it is judged
-_BLOCK = 20_000  # rows whose n-grams are in memory at once
-_MANY, _WHOLE = 12, 0.9  # shared n-grams that are no chance; with fewer, the share from which a part counts as whole
-_PARTS = ("prompt", "answer")
+_BOILERPLATE = 10  # groups of rows that may share a run of `_RUN` tokens
+_RUN = 5
+_GRAM = 3  # tokens of an n-gram that makes candidates
+_POSTINGS = 200  # parts that may have an n-gram; one of more says little, and would cost much
+_SHARED = 0.25  # of a part's n-grams, from which a row is a candidate
+_BLOCK = 20_000  # rows whose tokens are in memory at once
+_BLOCK_TOKENS = 1 << 19  # that one thread looks through at a time
+_LEAST_TOKENS, _LEAST_BITS = 5, 20.0  # that count, from which a part is judged, and that must be found in all
+_RARE = 0.75  # of the rarity, that must be found
+_HOLE = 6  # counting tokens that may be missing in one run
 
 
-def leaks(tests: pl.DataFrame, rows: pl.DataFrame, ngram: int, max_overlap: float) -> pl.DataFrame:
-    """Find rows that hold too much of a test row.
+class _Parts(NamedTuple):
+    """Questions and answers of the test rows: part 2i and 2i + 1 are those of test row i.
+
+    Attributes:
+        tokens: of all parts.
+        begins: (n_parts + 1,) where each part begins.
+        bits: what a token says, log2 of (groups / groups with it); 0 for boilerplate.
+        rarity: bits squared, shared by the places of one token in its part.
+        judged: (n_parts,) whether it says enough to be looked for.
+    """
+
+    tokens: Hashes
+    begins: Offsets
+    bits: Weights
+    rarity: Weights
+    judged: np.ndarray
+
+
+def leaks(tests: pl.DataFrame, rows: pl.DataFrame, max_overlap: float) -> pl.DataFrame:
+    """Find rows that hold a test row.
 
     Args:
         tests: `row_id`, `group`, `prompt` (questions alone) and `answer` of the test rows.
         rows: `row_id`, `group` and `whole` of the rows to be judged.
-        ngram: tokens in a run.
-        max_overlap: containment from which a part counts as given away; where fewer than 12 n-grams are shared, 0.9.
+        max_overlap: share of a part's tokens, boilerplate apart, from which it counts as given away.
 
     Returns:
         `row_id`, `kept_row_id` (the test row it holds most of; of several the one with the smallest id) and `value`
-        (the smaller containment of the judged parts, in [max_overlap, 1]), in the order of the rows.
+        (the smaller share of the judged parts, in [max_overlap, 1]), in the order of the rows.
     """
-    grams = _test_grams(tests, ngram)
-    found = _occurrences(rows["whole"], grams["gram"].unique(), ngram)
-    grams, found = _without_boilerplate(grams, found, tests["group"], rows["group"])
-    sizes = grams.group_by("test", "part").agg(pl.len().alias("size")).filter(pl.col("size") >= _MIN_GRAMS)
-    judged = sizes.group_by("test").agg(pl.len().alias("parts"))
+    placed = rows.with_row_index("place").sort("group", maintain_order=True)
+    texts = pl.DataFrame({"prompt": tests["prompt"], "answer": tests["answer"]})
+    parts = _parts(texts, tests["group"], placed)
+    index = _index(parts)
+    found = [
+        _held(parts, index, block, max_overlap).with_columns(pl.col("row").cast(pl.Int64) + start)
+        for start, block in _blocks(placed["whole"])
+    ]
     return (
-        found.join(grams, on="gram")
-        .group_by("row", "test", "part")
-        .agg(pl.len().alias("shared"))
-        .join(sizes, on=["test", "part"])
-        .with_columns((pl.col("shared") / pl.col("size")).alias("overlap"))
-        .filter((pl.col("overlap") >= max_overlap) & ((pl.col("shared") >= _MANY) | (pl.col("overlap") >= _WHOLE)))
-        .group_by("row", "test")
-        .agg(pl.len().alias("reached"), pl.col("overlap").min().alias("value"))
-        .join(judged, on="test")
-        .filter(pl.col("reached") == pl.col("parts"))
-        .with_columns(pl.lit(tests["row_id"]).gather("test").alias("kept_row_id"))
-        .sort("row", "value", "kept_row_id", descending=[False, True, False])
-        .unique("row", keep="first", maintain_order=True)
-        .select(pl.lit(rows["row_id"]).gather("row").alias("row_id"), "kept_row_id", "value")
-    )
-
-
-def _test_grams(tests: pl.DataFrame, ngram: int) -> pl.DataFrame:
-    """`gram`, `test` (row number) and `part`, each once; of parts longer than one n-gram."""
-    frames = []
-    for number, part in enumerate(_PARTS):
-        values, offsets = shingle_hashes(tests[part], ngram)
-        counts = np.diff(offsets)
-        owner = np.repeat(np.arange(tests.height, dtype=np.uint32), counts)
-        long = np.repeat(counts > 1, counts)
-        frames.append(
-            pl.DataFrame({"gram": values[long], "test": owner[long]}).with_columns(
-                pl.lit(number, dtype=pl.UInt8).alias("part")
-            )
+        pl.concat([pl.DataFrame(schema={"row": pl.Int64, "test": pl.Int64, "value": pl.Float64}), *found])
+        .select(
+            pl.lit(placed["place"]).gather("row").alias("place"),
+            pl.lit(tests["row_id"]).gather("test").alias("kept_row_id"),
+            "value",
         )
-    return pl.concat(frames)
-
-
-def _occurrences(texts: pl.Series, wanted: pl.Series, ngram: int) -> pl.DataFrame:
-    """`gram` and `row` (number): where the wanted n-grams stand in the texts."""
-    sought = np.sort(wanted.to_numpy())
-    frames = [pl.DataFrame(schema={"gram": pl.UInt64, "row": pl.UInt32})]
-    for start in range(0, len(texts) if sought.size else 0, _BLOCK):
-        values, offsets = shingle_hashes(texts.slice(start, _BLOCK), ngram)
-        owner = np.repeat(np.arange(start, start + offsets.size - 1, dtype=np.uint32), np.diff(offsets))
-        hit = sought[np.minimum(np.searchsorted(sought, values), sought.size - 1)] == values
-        frames.append(pl.DataFrame({"gram": values[hit], "row": owner[hit]}))
-    return pl.concat(frames)
-
-
-def _without_boilerplate(
-    grams: pl.DataFrame, found: pl.DataFrame, test_groups: pl.Series, row_groups: pl.Series
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    groups = pl.concat(
-        [
-            grams.select("gram", pl.lit(test_groups).gather("test").alias("group")),
-            found.select("gram", pl.lit(row_groups).gather("row").alias("group")),
-        ]
+        .sort("place", "value", "kept_row_id", descending=[False, True, False])
+        .unique("place", keep="first", maintain_order=True)
+        .select(pl.lit(rows["row_id"]).gather("place").alias("row_id"), "kept_row_id", "value")
     )
-    shared = groups.group_by("gram").agg(pl.col("group").n_unique().alias("groups"))
-    boilerplate = shared.filter(pl.col("groups") > _BOILERPLATE)
-    return grams.join(boilerplate, on="gram", how="anti"), found.join(boilerplate, on="gram", how="anti")
+
+
+def _blocks(texts: pl.Series) -> Iterator[tuple[int, tuple[Hashes, Offsets]]]:
+    for start in range(0, len(texts), _BLOCK):
+        yield start, sequences(texts.slice(start, _BLOCK))
+
+
+def _parts(texts: pl.DataFrame, groups: pl.Series, rows: pl.DataFrame) -> _Parts:
+    tokens, begins = sequences(texts.select(pl.concat_list("prompt", "answer").explode()).to_series())
+    owner = np.repeat(np.arange(begins.size - 1), np.diff(begins))
+    test_groups = np.repeat(groups.to_numpy().astype(np.int64), 2)
+    row_groups = rows["group"].to_numpy().astype(np.int64)
+    order = np.argsort(test_groups, kind="stable")
+    by_group = sequences(texts.select(pl.concat_list("prompt", "answer").explode()).to_series().gather(order))
+    counters = [_Counter(alignment.grams(tokens, begins, n), n) for n in (_RUN, 1)]
+    for counter in counters:
+        counter.count(*by_group, test_groups[order])
+    for start, block in _blocks(rows["whole"]):
+        for counter in counters:
+            counter.count(*block, row_groups[start : start + _BLOCK])
+    counts = np.ones(tokens.size, dtype=bool)
+    frequent = counters[0].of_places() > _BOILERPLATE
+    for k in range(_RUN):
+        counts[k:] &= ~frequent[: tokens.size - k]
+    all_groups = np.unique(test_groups).size + np.unique(row_groups).size
+    bits = np.where(counts, np.log2((all_groups + 1) / np.maximum(counters[1].of_places(), 1)), 0.0)
+    same = pl.DataFrame({"part": owner, "token": tokens}).select(pl.len().over("part", "token")).to_series().to_numpy()
+    own = np.bincount(owner, weights=bits > 0, minlength=begins.size - 1)
+    return _Parts(tokens, begins, bits, bits**2 / same, own >= _LEAST_TOKENS)
+
+
+class _Counter:
+    """In how many groups each n-gram of the test rows stands; texts of one group must come one after the other."""
+
+    def __init__(self, grams: Hashes, n: int) -> None:
+        self._n = n
+        self._keys, self._number = np.unique(grams, return_inverse=True)
+        self._table = alignment.slots_of(self._keys)
+        self._last = np.full(self._keys.size, -1, np.int64)
+        self._counts = np.zeros(self._keys.size, np.int32)
+        self._counts[: int(self._keys.size > 0 and self._keys[0] == 0)] = -1  # no n-gram
+
+    def count(self, tokens: Hashes, offsets: Offsets, groups: Offsets) -> None:
+        alignment.count_groups(tokens, offsets, groups, self._n, *self._table, self._last, self._counts)
+
+    def of_places(self) -> np.ndarray:
+        """The count of the n-gram that begins at each token of the test rows; -1: none does."""
+        return self._counts[self._number]
+
+
+class _Index(NamedTuple):
+    """Which judged parts have an n-gram."""
+
+    table: tuple[Hashes, np.ndarray]
+    starts: Offsets
+    owners: np.ndarray
+    needed: np.ndarray
+
+
+def _index(parts: _Parts) -> _Index:
+    grams = alignment.grams(parts.tokens, parts.begins, _GRAM)
+    owner = np.repeat(np.arange(parts.begins.size - 1, dtype=np.int32), np.diff(parts.begins))
+    used = (grams != 0) & parts.judged[owner]
+    for k in range(_GRAM):
+        used[: grams.size - k] &= parts.bits[k:] > 0
+    postings = pl.DataFrame({"gram": grams[used], "part": owner[used]}).unique().sort("gram", "part")
+    postings = postings.filter(pl.len().over("gram") <= _POSTINGS)
+    keys, starts = np.unique(postings["gram"].to_numpy(), return_index=True)
+    owners = postings["part"].to_numpy()
+    sizes = np.bincount(owners, minlength=parts.judged.size)
+    needed = np.maximum(1, np.ceil(_SHARED * sizes)).astype(np.int32)
+    return _Index(alignment.slots_of(keys), np.append(starts, owners.size).astype(np.int64), owners, needed)
+
+
+def _held(parts: _Parts, index: _Index, block: tuple[Hashes, Offsets], max_overlap: float) -> pl.DataFrame:
+    """`row` (number in the block), `test` (number) and `value` of the rows that hold a test row."""
+    tokens, offsets = block
+
+    def look(first: int, last: int) -> tuple[list[int], list[int]]:
+        return alignment.candidates(
+            tokens, offsets, first, last, _GRAM, *index.table, index.starts, index.owners, index.needed
+        )
+
+    looked = list(in_blocks(offsets, _BLOCK_TOKENS, look))
+    pairs = pl.DataFrame(
+        {"row": [row for rows, _ in looked for row in rows], "part": [part for _, found in looked for part in found]},
+        schema={"row": pl.Int64, "part": pl.Int64},
+    ).with_columns((pl.col("part") // 2).alias("test"))
+    of_test = pl.Series(parts.judged.reshape(-1, 2).sum(axis=1))
+    pairs = pairs.filter(pl.len().over("row", "test") == pl.lit(of_test).gather(pl.col("test")))
+    width = 2 * (parts.begins[2::2] - parts.begins[:-1:2]) + 16  # of both parts together, as turns may alternate
+    out = np.zeros((pairs.height, 6))
+    alignment.align(
+        tokens, offsets, parts.tokens, parts.begins, parts.bits, parts.rarity, pairs["row"].to_numpy(),
+        pairs["part"].to_numpy(), width[pairs["test"].to_numpy()], _GRAM, out,
+    )  # fmt: skip
+    measured = pl.DataFrame(out, schema=["tokens", "met", "bits", "rarity", "rarity_met", "hole"], orient="row")
+    share = pl.col("met") / pl.col("tokens")
+    rare = pl.col("rarity_met").sum() >= _RARE * pl.col("rarity").sum()
+    enough = (pl.col("bits").sum() >= _LEAST_BITS) & (pl.col("hole").max() <= _HOLE)
+    return (
+        pl.concat([pairs, measured], how="horizontal")
+        .group_by("row", "test")
+        .agg(share.min().alias("value"), (rare & enough).alias("held"))
+        .filter(pl.col("held") & (pl.col("value") >= max_overlap))
+        .select("row", "test", "value")
+    )
