@@ -294,9 +294,14 @@ class Split(DataSection):
         0.1, description="share of the rows for one test set, or name → test set"
     )
     width: float | None = Field(
-        None, gt=0, lt=1, description="in place of a share for test: a 95 % interval of a rate is this wide (0.05: 1537 rows)"
+        None,
+        gt=0,
+        lt=1,
+        description="in place of a share for test: a 95 % interval of a rate is this wide (0.05: 1537 rows)",
     )
-    frozen: str | None = neutral(None, description="file of conversations that make up the test set, today and tomorrow")
+    frozen: str | None = neutral(
+        None, description="file of conversations that make up the test set, today and tomorrow"
+    )
     frozen_digest: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="sha256 that the frozen file must have"
     )
@@ -320,7 +325,9 @@ class Split(DataSection):
 
     @model_validator(mode="after")
     def _fits(self) -> "Split":
-        if isinstance(self.test, dict) and (self.width is not None or self.time_by is not None or self.frozen is not None):
+        if isinstance(self.test, dict) and (
+            self.width is not None or self.time_by is not None or self.frozen is not None
+        ):
             raise ValueError("width, time_by and frozen are for one test set; give test as a share, not as named sets")
         if self.frozen is not None and (self.width is not None or self.time_by is not None):
             raise ValueError("a frozen test set is not drawn; leave width and time_by out")

@@ -94,7 +94,13 @@ NEUTRAL = {
     **{f"{stage}.gate": {"on_fail": "warn"} for stage in STAGES},
     **{f"{stage}.gate.min_rows": 0 for stage in DATA_STAGES},
 }
-PLACES = {"ingest.sources.0.path", "ingest.sources.0.dataset", "select.seed_set", "split.frozen", "split.decontaminate_against", "select.encoder", "evaluate.encoder"}
+PLACES = {"ingest.sources.0.path", "ingest.sources.0.dataset", "select.seed_set", "select.encoder", "evaluate.encoder"}
+PLACES |= {
+    "split.frozen",
+    "split.frozen_digest",
+    "split.cutoff",
+    "split.decontaminate_against",
+}  # `test_split_given.py`
 PLACES |= {"dedupe.against"}  # by content: `test_dedupe_against.py`
 PLACES |= {"model", "tokenize.model", "tokenize.chat_template", "train.model"}  # by content: `test_cache_table.py`
 SCORING = {

@@ -54,7 +54,7 @@ def slots_of(keys: Hashes) -> tuple[Hashes, Numbers]:
 
 
 @compiled
-def _find(table: Hashes, place: Numbers, key: np.uint64) -> int:
+def _find(table: Hashes, place: Numbers, key: np.uint64) -> np.int64:
     """The position of a key, or -1."""
     slot = np.int64(key >> np.uint64(20)) & (table.size - 1)
     while table[slot]:
@@ -100,7 +100,7 @@ def candidates(
     starts: Offsets,
     owners: Numbers,
     needed: Numbers,
-) -> tuple[list[int], list[int]]:
+) -> tuple[list[np.int64], list[np.int64]]:
     """Rows and parts that share enough n-grams: (rows, parts).
 
     Args:
@@ -182,7 +182,7 @@ def _found_by_grams(row: Hashes, part: Hashes, n: int, width: int) -> Offsets:
 
 @compiled
 def _extend(row: Hashes, part: Hashes, stands: Offsets, step: int) -> None:
-    """Find more tokens: those that stand where they would if nothing was put in or left out since the last one found."""
+    """Find more tokens: those that stand where they must if nothing was put in or left out since the last one found."""
     expected = np.int64(-1)
     at = 0 if step > 0 else part.size - 1
     while 0 <= at < part.size:

@@ -166,7 +166,7 @@ def _held(parts: _Parts, index: _Index, block: tuple[Hashes, Offsets], max_overl
     """`row` (number in the block), `test` (number) and `value` of the rows that hold a test row."""
     tokens, offsets = block
 
-    def look(first: int, last: int) -> tuple[list[int], list[int]]:
+    def look(first: int, last: int) -> tuple[list[np.int64], list[np.int64]]:
         return alignment.candidates(
             tokens, offsets, first, last, _GRAM, *index.table, index.starts, index.owners, index.needed
         )

@@ -29,6 +29,10 @@ class Groups:
     place: np.ndarray
     fold: np.ndarray
 
+    def among(self, stays: np.ndarray) -> "Groups":
+        """The groups of the rows that stay; a group may be left without any."""
+        return Groups(self.group_of[stays], self.place, self.fold)
+
 
 def grouped(row_ids: pl.Series, links: list[Likeness], keys: pl.Series | None, seed: int) -> Groups:
     """Join rows into groups.

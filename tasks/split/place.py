@@ -31,7 +31,7 @@ def test_sets(config: Split, filled: frozenset[str]) -> dict[str, TestSet]:
     return {TEST: TestSet(size=config.test)}
 
 
-def placed(groups: pl.DataFrame, config: Split, filled: frozenset[str]) -> pl.Series:
+def placed(groups: pl.DataFrame, config: Split, filled: frozenset[str], cutoff: float | None = None) -> pl.Series:
     """The split of each group's unplaced rows.
 
     Args:
@@ -39,6 +39,7 @@ def placed(groups: pl.DataFrame, config: Split, filled: frozenset[str]) -> pl.Se
             of the splits that its placed rows have).
         config: shares and test sets.
         filled: splits that a source fills by itself.
+        cutoff: groups whose `time`, that of their latest row, is later are the test set; no other is drawn into it.
 
     Returns:
         String, in the order given. A group with placed rows goes where they are: to a test set before validation before
@@ -63,6 +64,9 @@ def placed(groups: pl.DataFrame, config: Split, filled: frozenset[str]) -> pl.Se
         share = pl.when(_may(test_set)).then(test_set.size).otherwise(0.0)
         intervals.append((edge, edge + share, name))
         edge = edge + share
+    if cutoff is not None:
+        intervals = []
+        drawn = pl.when(pl.col("time") > cutoff).then(pl.lit(TEST)).otherwise(drawn)
     for start, end, name in intervals:
         inside = (pl.col("draw") >= start) & (pl.col("draw") < end)
         drawn = pl.when(inside).then(pl.lit(name)).otherwise(drawn)
