@@ -137,7 +137,7 @@ def test_crowded_bands_cost_no_quadratic_work() -> None:
         rows = [f"{template} {' '.join(str(draw.randrange(10**6)) for _ in range(15))}" for _ in range(count)]
         sets = shingles(from_strings(pl.Series(rows)), 5)
         compared.append(int(walk(FIRST_KEPT, [sets], signatures(sets, 128), 4, 0.7).examined[1]))
-    assert compared[1] < 2 * compared[0]
+    assert compared[1] < 6 * compared[0]  # four times for four times the rows, sixteen for all pairs
 
 
 def test_a_thousand_copies_make_no_work() -> None:

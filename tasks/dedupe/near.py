@@ -63,6 +63,13 @@ class Near(NamedTuple):
     recall: float
 
 
+class Sketched(NamedTuple):
+    """What a walk needs of some rows: the sets of each part, and signatures."""
+
+    fields: list[Sets]
+    signature: Signatures
+
+
 def unit_of(config: Dedupe) -> str:
     """What of conversations must resemble."""
     return "pair" if config.unit == "auto" else config.unit
@@ -118,15 +125,22 @@ class Nearness:
             refuse=config.conflicting_answer == "quarantine",
         )
 
-    def take(self, passage: Passage, which: Int64s, rows: Int64s) -> None:
-        """Match rows of a block with earlier kept ones.
+    def sketch(self, passage: Passage, which: Int64s) -> Sketched:
+        """The sets and signatures of rows of a block; may be called while another block is taken.
 
         Args:
-            which: their places in the block, in the order of keeping.
-            rows: their numbers among all rows.
+            which: their places in the block.
         """
-        if which.size:
-            self._take([self._shingles(part, passage, which) for part in self.parts], rows, given=False)
+        return self._sketched([self._shingles(part, passage, which) for part in self.parts], which.size)
+
+    def take(self, sketched: Sketched, rows: Int64s) -> None:
+        """Match rows with earlier kept ones.
+
+        Args:
+            rows: their numbers among all rows, in the order of keeping.
+        """
+        if rows.size:
+            self._take(sketched, rows, given=False)
 
     def take_given(self, sets: dict[str, Sets], rows: Int64s) -> None:
         """Rows that another run kept: they stay whatever they resemble.
@@ -138,7 +152,8 @@ class Nearness:
         empty = shingles(from_strings(pl.Series([""])), self._config.shingle).values
         nothing = Sets(np.repeat(empty, rows.size), np.arange(rows.size + 1))
         if rows.size:
-            self._take([sets.get(part, nothing) for part in self.parts], rows, given=True)
+            fields = [sets.get(part, nothing) for part in self.parts]
+            self._take(self._sketched(fields, rows.size), rows, given=True)
 
     def near(self) -> Near:
         """What was found."""
@@ -166,11 +181,13 @@ class Nearness:
         shift = begins[there, 0] - (np.cumsum(lengths) - lengths)
         return values[np.repeat(shift, lengths) + np.arange(lengths.sum())], sizes
 
-    def _take(self, fields: list[Sets], rows: Int64s, *, given: bool) -> None:
-        signature = _signature(rows.size, fields[: len(self.sketched)], self._bands, self._config.num_perm)
+    def _sketched(self, fields: list[Sets], rows: int) -> Sketched:
+        return Sketched(fields, _signature(rows, fields[: len(self.sketched)], self._bands, self._config.num_perm))
+
+    def _take(self, sketched: Sketched, rows: Int64s, *, given: bool) -> None:
         self._walk.take(
-            fields,
-            signature,
+            sketched.fields,
+            sketched.signature,
             rows,
             kind=self._said.kind[rows] if self._apart else None,
             label=self._said.label[rows],

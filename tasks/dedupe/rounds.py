@@ -5,7 +5,7 @@ judged again, against the rows that are kept by then. Each round judges fewer ro
 need no second one. So every removal names a row that is kept, with a value that was computed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -14,11 +14,13 @@ from pipeline_config.data_schema import Dedupe
 from tasks.dedupe.everyone import Everyone
 from tasks.dedupe.exact import SAYING
 from tasks.dedupe.index import Group, Index
-from tasks.dedupe.near import PARTS, Near, Nearness, by_part, numbers, unit_of
+from tasks.dedupe.near import PARTS, Near, Nearness, Sketched, by_part, numbers, unit_of
 from tasks.dedupe.passages import Passages
 from tasks.dedupe.semantic import Alike, Encode, Meanings
 from tasks.kernels.candidates import Int64s
+from tasks.kernels.text import one_ahead
 
+_ROWS = 4096  # sketched at once, while the walk goes over as many before them
 Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
@@ -107,13 +109,8 @@ class Rounds:
         )
 
     def _walk(self, judged: Bools) -> None:
-        given, places = self._people.given, self._people.places
-        for passage in self._passages.again():
-            numbered = slice(given + passage.start, given + passage.start + passage.rows)
-            for group, walk in self.walks.items():
-                chosen = np.flatnonzero(judged[numbered] & self._members[group][numbered])
-                at = places[chosen + passage.start] - passage.start
-                walk.take(passage, at, chosen + given + passage.start)
+        for walk, sketched, rows in one_ahead(self._sketched(judged)):
+            walk.take(sketched, rows)
         for walk in self.walks.values():
             near = walk.near()
             found = near.walked
@@ -121,6 +118,18 @@ class Rounds:
             self._note(Alike(found.row.astype(np.int64), found.match.astype(np.int64), found.jaccard), near.parts)
             self.other_answer = np.maximum(self.other_answer, found.other_answer)
             self.other_label = np.maximum(self.other_label, found.other_label)
+
+    def _sketched(self, judged: Bools) -> Iterator[tuple[Nearness, Sketched, Int64s]]:
+        """The rows to judge in the order of keeping, a few thousand at a time, with their sets and numbers."""
+        given, places = self._people.given, self._people.places
+        for passage in self._passages.again():
+            numbered = slice(given + passage.start, given + passage.start + passage.rows)
+            for group, walk in self.walks.items():
+                chosen = np.flatnonzero(judged[numbered] & self._members[group][numbered])
+                for start in range(0, chosen.size, _ROWS):
+                    few = chosen[start : start + _ROWS]
+                    at = places[few + passage.start] - passage.start
+                    yield walk, walk.sketch(passage, at), few + given + passage.start
 
     def _by_meaning(self, judged: Bools) -> Int64s:
         """Hold what the walks kept against each other by meaning; who goes."""

@@ -26,7 +26,7 @@ Hashes = npt.NDArray[np.uint64]
 Signatures = npt.NDArray[np.uint32]
 Floats = npt.NDArray[np.float64]
 
-HELD, HANGING, COUNTED, INDEXED, KEYS, POSTED, DEEP, LARGEST = range(8)  # places in `Held.tally`
+HELD, HANGING, COUNTED, INDEXED, KEYS, POSTED, RENT, LARGEST = range(8)  # places in `Held.tally`
 MET, COMPARED, CROWDED = 8, 9, 10
 TALLY = 11
 
@@ -37,7 +37,7 @@ _ODD = np.uint64(0xC2B2AE3D27D4EB4F)
 _COUNT_BITS = 22
 _STEPS = 12.5  # size classes in a factor of e
 _DEEP = 64  # rows in a chain from which a row that meets it counts as deep
-_MANY = 256  # kept deep rows from which deep rows ask the prefixes instead
+_RENT = 64  # candidates that cost as much as indexing a row
 _SLACK = 1e-6  # bounds are computed in floating point: never let one cut off what the division would accept
 
 
@@ -114,13 +114,13 @@ def _slot(table: Hashes, key: np.uint64) -> np.int64:
 
 @compiled
 def _hang(table: Hashes, used: np.int64, key: np.uint64, link: np.int64) -> tuple[Hashes, np.int64, np.uint64]:
-    """Put a link at the head of a key's chain; the table (twice as large once half full), its keys, the older head."""
+    """Put a link at the head of its key's chain; the table (doubled at three quarters), its keys, the older head."""
     slot = _slot(table, key)
     older = table[slot] & _LOW
     if older == 0:
         used += 1
     table[slot] = key << _32 | np.uint64(link + 1)
-    if 2 * used > table.size:
+    if 4 * used > 3 * table.size:
         larger = np.zeros(2 * table.size, np.uint64)
         for entry in table:
             if entry != 0:
@@ -349,10 +349,21 @@ def _from_prefixes(lookup: Lookup, elements: Hashes, size: int, threshold: float
 
 
 @compiled
+def _missing(tally: Int64s) -> int:
+    """How many rows the index of rare shingles has to take in before it can be asked.
+
+    Rows that meet many candidates look at all of them until that has cost as much as the index would: so neither a few
+    crowded keys among a million rows nor many of them cost more than twice what they must.
+    """
+    return int(tally[HELD] - tally[INDEXED])
+
+
+@compiled
 def _indexed(lookup: Lookup, held: Held, checked: int, threshold: float, elements: Hashes) -> Lookup:
     """All held rows in the index of rare shingles; made anew each time that they have doubled, as what is rare may not
     stay so."""
     tally = held.tally
+    tally[RENT] -= _RENT * _missing(tally)
     if not lookup.counts.size or tally[HELD] >= 2 * tally[COUNTED]:
         counts = _counts(held, tally[HELD], checked)
         lookup = Lookup(lookup.table, counts, np.zeros(1 << 12, np.uint64), lookup.postings)
@@ -443,13 +454,14 @@ def walk_block(
             deep |= heads[band] > 0 and held.depth[heads[band] - 1] >= _DEEP
         queued = 0
         if not given:
-            if deep and tally[DEEP] >= _MANY:
+            if deep and tally[RENT] >= _RENT * _missing(tally):
                 lookup = _indexed(lookup, held, checked, threshold, elements)
                 size = _by_rarity(held, checked, place, lookup.counts, elements)
                 tally[CROWDED] += 1
                 queued = _from_prefixes(lookup, elements, size, threshold, held, stamp)
             else:
                 queued = _from_bands(heads, held, bands, stamp)
+                tally[RENT] += queued if deep else 0
         tally[MET] += queued
         alone = True
         for match in held.queue[:queued]:
@@ -491,7 +503,6 @@ def walk_block(
             continue
         tally[HELD] += 1
         held.begins[place + 1, 0] = held.begins[place, offsets.shape[0]]
-        tally[DEEP] += deep
         table, keys = lookup.table, tally[HANGING]
         for band in range(bands):
             link = np.int64(place * bands + band)

@@ -35,8 +35,9 @@ from tasks.kernels.text import Sets
 
 __all__ = ["ALL_PAIRS", "FIRST_KEPT", "FOREST", "Walk", "Walked", "walk"]
 
-_GROWTH = 1.25
+_GROWTH = 1.1
 _ROWS = 1024
+_AT_FIRST = 16_384  # rows for which the table of chains has room before it grows
 
 
 class Walked(NamedTuple):
@@ -117,7 +118,8 @@ class Walk:
             other_answer=np.full(rows, -1, np.int32),
             tally=np.zeros(TALLY, np.int64),
         )
-        table, counts = np.zeros(1 << 12, np.uint64), np.empty(0, np.uint32)
+        slots = 1 << (2 * bands * min(rows, _AT_FIRST)).bit_length()
+        table, counts = np.zeros(max(slots, 1 << 12), np.uint64), np.empty(0, np.uint32)
         self._lookup = Lookup(table, counts, np.zeros(1 << 12, np.uint64), np.empty((0, 4), np.int32))
 
     def take(
@@ -168,13 +170,16 @@ class Walk:
         self._found.append((pairs, jaccard))
 
     def walked(self) -> Walked:
-        """What was found in all blocks."""
+        """What was found in all blocks; after this none can be taken, and only the sets of the rows held are left."""
         pairs = np.concatenate([np.empty((0, 2), np.int32), *(pairs for pairs, _ in self._found)])
         jaccard = np.concatenate([np.empty((0, self.checked)), *(jaccard for _, jaccard in self._found)])
         held, group = self._held, self._held.group
         while (group[group] != group).any():  # each row points to its root
             group = group[group]
         examined = held.tally[[MET, COMPARED, CROWDED]]
+        self._lookup = Lookup(*(array[:0].copy() for array in self._lookup))
+        for array in (held.met, held.queue, held.before, held.depth, held.first_of):
+            array.resize(0, refcheck=False)
         return Walked(pairs[:, 0], pairs[:, 1], jaccard, group, held.other_label, held.other_answer, examined)
 
     def held(self) -> tuple[Int64s, Int64s, np.ndarray[tuple[int], np.dtype[np.uint64]]]:

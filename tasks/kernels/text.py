@@ -11,7 +11,7 @@ library gives the same value. Two sets of 1,000 shingles hold two different shin
 
 import unicodedata
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -178,6 +178,19 @@ def buffers(contents: pl.Series) -> tuple[Bytes, Offsets]:
         data = np.frombuffer(values, np.uint8) if values is not None and values.size else np.empty(0, np.uint8)
     data.flags.writeable = False  # one type for the kernels, Arrow's memory or not
     return data, pieces
+
+
+def one_ahead(items: Iterator[Result]) -> Iterator[Result]:
+    """The same items; the next is made on another thread while one is used, if Polars uses several."""
+    if pl.thread_pool_size() == 1:
+        yield from items
+        return
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        ahead: Future[Any] = pool.submit(next, items, end)
+        while (item := ahead.result()) is not end:
+            ahead = pool.submit(next, items, end)
+            yield item
 
 
 def in_blocks(begins: Offsets, size: int, work: Callable[[int, int], Result]) -> Iterator[Result]:
