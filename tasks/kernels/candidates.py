@@ -27,8 +27,8 @@ Signatures = npt.NDArray[np.uint32]
 Floats = npt.NDArray[np.float64]
 
 HELD, HANGING, COUNTED, INDEXED, KEYS, POSTED, RENT, LARGEST = range(8)  # places in `Held.tally`
-MET, COMPARED, CROWDED = 8, 9, 10
-TALLY = 11
+MET, COMPARED, CROWDED, TOUCHED = 8, 9, 10, 11
+TALLY = 12
 
 _MIX = np.uint64(0x9E3779B185EBCA87)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -387,6 +387,17 @@ def _write(held: Held, values: Hashes, offsets: Int64s, row: int, place: int) ->
 
 
 @compiled
+def _touch(table: Hashes, signature: Signatures, row: int, width: int, keys: Hashes) -> np.int64:
+    """The keys of a row; and their slots read, all at once and a row ahead, so that the caches have them when they are
+    needed: in a large table each would wait for memory."""
+    wrap, seen = table.size - 1, np.uint64(0)
+    for band in range(keys.size):
+        keys[band] = _band_key(signature, row, band, width)
+        seen ^= table[np.int64(keys[band]) & wrap]
+    return np.int64(seen)
+
+
+@compiled
 def _widest(offsets: Int64s) -> int:
     """Shingles of the row that has most, all fields together."""
     widest = 0
@@ -429,6 +440,7 @@ def walk_block(
         the lookup, and the pairs found with the Jaccard of their checked fields.
     """
     bands, tally = signature.shape[1] // width, held.tally
+    all_keys = np.empty((2, bands), np.uint64)  # of this row and the next
     heads = np.empty(bands, np.int64)
     widest = _widest(offsets)
     tally[LARGEST] = max(tally[LARGEST], widest)
@@ -442,7 +454,12 @@ def walk_block(
     found_pair, found_jaccard = np.empty((1024, 2), np.int32), np.empty((1024, checked), np.float64)
     jaccard = np.empty(checked, np.float64)
     found = 0
-    for i in range(rows.size):
+    for i in range(-1, rows.size):
+        if i + 1 < rows.size:
+            tally[TOUCHED] ^= _touch(lookup.table, signature, i + 1, width, all_keys[(i + 1) % 2])
+        if i < 0:
+            continue
+        keys_of_row = all_keys[i % 2]
         row, place, stamp = rows[i], tally[HELD], rows[i] + 1
         _write(held, values, offsets, i, place)
         held.kind[place], held.label[place], held.row[place] = kind[i], label[i], row
@@ -450,7 +467,7 @@ def walk_block(
         seen_in[:, -1] = stamp
         deep = False
         for band in range(bands):
-            heads[band] = np.int64(lookup.table[_slot(lookup.table, _band_key(signature, i, band, width))] & _LOW)
+            heads[band] = np.int64(lookup.table[_slot(lookup.table, keys_of_row[band])] & _LOW)
             deep |= heads[band] > 0 and held.depth[heads[band] - 1] >= _DEEP
         queued = 0
         if not given:
@@ -506,7 +523,7 @@ def walk_block(
         table, keys = lookup.table, tally[HANGING]
         for band in range(bands):
             link = np.int64(place * bands + band)
-            table, keys, older = _hang(table, keys, _band_key(signature, i, band, width), link)
+            table, keys, older = _hang(table, keys, keys_of_row[band], link)
             held.before[link] = older
             held.depth[link] = min(held.depth[older - np.uint64(1)], 254) + 1 if older else 1
         tally[HANGING] = keys

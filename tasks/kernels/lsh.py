@@ -118,9 +118,7 @@ class Walk:
             other_answer=np.full(rows, -1, np.int32),
             tally=np.zeros(TALLY, np.int64),
         )
-        slots = 1 << (2 * bands * min(rows, _AT_FIRST)).bit_length()
-        table, counts = np.zeros(max(slots, 1 << 12), np.uint64), np.empty(0, np.uint32)
-        self._lookup = Lookup(table, counts, np.zeros(1 << 12, np.uint64), np.empty((0, 4), np.int32))
+        self._lookup = _lookup(1 << max(12, (2 * bands * min(rows, _AT_FIRST)).bit_length()))
 
     def take(
         self,
@@ -177,7 +175,7 @@ class Walk:
         while (group[group] != group).any():  # each row points to its root
             group = group[group]
         examined = held.tally[[MET, COMPARED, CROWDED]]
-        self._lookup = Lookup(*(array[:0].copy() for array in self._lookup))
+        self._lookup = _lookup(1)
         for array in (held.met, held.queue, held.before, held.depth, held.first_of):
             array.resize(0, refcheck=False)
         return Walked(pairs[:, 0], pairs[:, 1], jaccard, group, held.other_label, held.other_answer, examined)
@@ -207,6 +205,13 @@ class Walk:
                 array.resize(room, refcheck=False)
             for links in (held.before, held.depth):
                 links.resize(room * self.bands, refcheck=False)
+
+
+def _lookup(slots: int) -> Lookup:
+    """Nothing to be found yet."""
+    return Lookup(
+        np.zeros(slots, np.uint64), np.empty(0, np.uint32), np.zeros(1 << 12, np.uint64), np.empty((0, 4), np.int32)
+    )
 
 
 def walk(
