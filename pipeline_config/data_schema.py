@@ -246,9 +246,18 @@ class Quality(DataSection):
         return found
 
 
+GroupColumn = Literal["task", "label", "source", "lang"]
+
+
 class Select(DataSection):
     """Keep what is relevant to the target domain: similarity to a seed set."""
 
+    method: Literal["similarity", "importance", "field"] = scoring(
+        "similarity",
+        description="similarity: cosine to the seed set or description; importance: n-grams as in the seed set "
+        "(DSIR), resampled; field: a number of the record",
+    )
+    field: str | None = Field(None, description="with method field: the field of meta, larger is better")
     seed_set: str | None = neutral(None, description="JSONL file of good examples (any ingest format)")
     description: str | None = scoring(None, description="the target task in words, in place of a seed set")
     sources: list[str] = scoring(
@@ -258,6 +267,10 @@ class Select(DataSection):
     keep: int | float | None = Field(
         None, gt=0, description="rows (integer) or share (fraction below 1) of the competing rows to keep"
     )
+    quota_by: GroupColumn | None = Field(None, description="keep so many of each value of this column, not of all")
+    diversity: int | None = Field(
+        None, ge=2, le=20, description="of so many times the rows to keep, the best, those that are farthest apart stay"
+    )
     min_similarity: float | None = Field(None, ge=-1, le=1, description="cosine below which a row goes")
     encoder: str = neutral("asset:all-minilm-l6-v2", description="sentence encoder: folder, hub name or asset")
     max_length: int = scoring(48, ge=8, description="tokens of a row that the encoder reads")
@@ -265,8 +278,14 @@ class Select(DataSection):
 
     @model_validator(mode="after")
     def _has_target(self) -> "Select":
-        if self.seed_set is None and self.description is None:
+        if self.method == "field" and self.field is None:
+            raise ValueError("method field needs the name of a field of meta in field")
+        if self.method != "field" and self.seed_set is None and self.description is None:
             raise ValueError("give seed_set (a file of good examples) or description (the task in words)")
+        if self.method != "similarity" and self.min_similarity is not None:
+            raise ValueError("min_similarity is for method similarity")
+        if self.keep is None and (self.method == "importance" or self.quota_by or self.diversity):
+            raise ValueError("give keep: how many rows, or which share of them, stay")
         if isinstance(self.keep, float) and self.keep > 1:
             raise ValueError(f"keep {self.keep} is neither a whole number of rows nor a share below 1")
         return self
@@ -354,7 +373,6 @@ class Split(DataSection):
         return self
 
 
-GroupColumn = Literal["task", "label", "source", "lang"]
 Rows = PositiveInt | dict[str, PositiveInt]
 
 

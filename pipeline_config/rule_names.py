@@ -32,7 +32,7 @@ REMOVED: Mapping[str, tuple[str, ...]] = {
         *(f"{side}_{score}" for score in ("perplexity", "difficulty", "classifier") for side in ("low", "high")),
     ),
     "select": ("below_similarity", "beyond_quota"),
-    "split": ("contaminated",),
+    "split": ("contaminated", "after_cutoff"),
     "balance": ("over_cap", "down_sampled"),
     "tokenize": ("too_long", "all_masked"),
 }  # fmt: skip

@@ -53,6 +53,7 @@ SHAPING: dict[str, dict[str, Any]] = {
     },
     "select": {
         "description": "stories", "sources": ["talk"], "nearest": 2, "keep": 3, "min_similarity": 0.1,
+        "method": "importance", "field": "score", "quota_by": "source", "diversity": 2,
         "max_length": 32,
     },
     "split": {
