@@ -7,8 +7,11 @@ folder. Parts that `--only` leaves out keep their earlier figures, with their da
 import argparse
 import json
 import os
+import subprocess
 import sys
+import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,8 +37,7 @@ def main() -> None:
     options = _options()
     session = Session(options.cache.resolve(), options.rounds, options.sample, options.multitask, options.peers)
     session.cache.mkdir(parents=True, exist_ok=True)
-    for name in session.peers:
-        install(PEERS[name], session.cache)
+    session = replace(session, peers=tuple(name for name in session.peers if _installed(name, session.cache)))
     if options.prepare:
         dedupe.prepare(session)
         quality.prepare(session)
@@ -44,7 +46,11 @@ def main() -> None:
     kept = session.cache / ("results.json" if options.sample is None else "results.sample.json")
     results = stored(kept)
     for name in options.only:
-        part = PARTS[name](session)
+        try:
+            part = PARTS[name](session)
+        except Exception:  # what the other parts measured is not lost for it
+            traceback.print_exc()
+            continue
         results[name] = part | {"measured": machine() | {"date": f"{datetime.now(UTC):%Y-%m-%d}"}}
         kept.write_text(json.dumps(results, indent=1), encoding="utf-8")
     results = {name: results[name] for name in PARTS if name in results}
@@ -52,6 +58,15 @@ def main() -> None:
     if options.sample is None:
         RESULTS.write_text(page, encoding="utf-8")
     print(json.dumps(results, indent=1) if options.json else page)
+
+
+def _installed(name: str, cache: Path) -> bool:
+    try:
+        install(PEERS[name], cache)
+    except subprocess.CalledProcessError as error:
+        print(f"{name} can't be installed and does not take part: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _options() -> argparse.Namespace:

@@ -85,7 +85,10 @@ def _record(tool: str, runs: Runs, truth: Truth) -> dict[str, Any]:
     kept = runs.answer["kept"] if tool == "Winnow" else runs.answer
     if tool == "Winnow":
         record["stages"] = runs.answer["stages"]
-    verdict = judge(kept, truth, ABOVE)
+    try:
+        verdict = judge(kept, truth, ABOVE)
+    except ValueError as error:
+        return record | {"failed": str(error)}
     return record | {
         "kept": verdict.kept,
         "removed": int(truth.ids.size) - verdict.kept,
