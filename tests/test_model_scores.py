@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from tasks.quality.decide import decide
 from tasks.quality.model_scores import score_by_models
 from tasks.quality.score import score_rows
 from tasks.quality.settings import active_rules
+from tasks.quality.task import quality
+from tasks.stage import StageInput
+from tasks.toxicity.task import toxicity
 from tests.test_quality import NARROW, chat, conversation, frame_of
 from tests.toy_classifier import make_toy_classifier
 from tests.toy_model import make_toy_model
@@ -200,3 +204,16 @@ def test_checking_the_models_imports_no_torch(causal: Path, classifier: Path, tm
         "assert not {'torch', 'transformers', 'polars', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_stages_score_by_models_and_decide(causal: Path, classifier: Path, tmp_path: Path) -> None:
+    own = {"model": str(causal), "max_length": LENGTH, "max": 1e-9}
+    judge = {"model": str(classifier), "categories": {"good": {"threshold": 0, "action": "quarantine"}}}
+    sections = {"quality": {"rules": [], "perplexity": own}, "toxicity": {"model": judge, "english": None}}
+    run = Config.model_validate({"ingest": {"sources": [{"path": "a.jsonl"}]}, **sections})
+    frame = frame_of(RECORDS[0], RECORDS[3])
+    for stage, kind in ((quality, "high_perplexity"), (toxicity, "toxic_category")):
+        section = run.section(stage.name)
+        given = StageInput(section, run, 0, frame.lazy(), None, {}, tmp_path, tmp_path, tmp_path)
+        decision = stage.run(replace(given, scores=stage.score(given)))
+        assert [*decision.removed["rule"], *decision.quarantined["reason"]] == [kind, kind]
