@@ -1,4 +1,4 @@
-"""Lines read without being parsed: the same rows, ids, ledgers and bytes as from the exact parser, line by line."""
+"""Lines and cells read without being parsed: the same rows, ids, ledgers and bytes as from the exact readers."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tasks.artifact import write_frame
 from tasks.kernels import xxh3
-from tasks.kernels.reading import columns, json_lines, json_scan, plain_lines
+from tasks.kernels.reading import cells, columns, delimited, files, json_lines, json_scan, plain_lines, tables
 from tasks.kernels.reading.columns import RowBuilder, number_repeats
 from tasks.kernels.rows import digest
 from tests.records import RECORDS, any_text, read, rows_of, shuffled, values
@@ -124,12 +124,19 @@ plain = st.dictionaries(
 
 def both_ways(path, content, **setting):
     """What is read without parsing and line by line, as the bytes of rows and quarantine, facts and numbers."""
-    path.write_bytes(content)
+    if content is not None:
+        path.write_bytes(content)
     found = []
     for worth in (0, 1 << 60):
         with (
             mock.patch.object(json_lines, "WORTH_SCANNING", worth),
+            mock.patch.object(files, "WORTH_SCANNING", worth),
+            mock.patch.object(delimited, "WORTH_SCANNING", worth),
+            mock.patch.object(tables, "WORTH_SCANNING", worth),
             mock.patch.object(json_lines, "_PARSED_LINES", 1),
+            mock.patch.object(delimited, "_LINES_BY_HAND", 2),
+            mock.patch.object(tables, "_FIRST_ROWS", 1),
+            mock.patch.object(cells, "_MOST_CELLS", 7),
             mock.patch.object(plain_lines, "_LINES", 7),
             mock.patch.object(plain_lines, "_FIELDS", 3 * json_scan.MOST_FIELDS),
             mock.patch.object(plain_lines, "_TURNS", 5),
@@ -137,8 +144,8 @@ def both_ways(path, content, **setting):
             decision = read({"path": str(path), "name": "s", **setting}, max_record_mb=0.002)
         written = []
         for frame in (rows_of(decision), decision.quarantined):
-            write_frame(frame, path.with_suffix(".parquet"))
-            written.append((path.with_suffix(".parquet").read_bytes(), frame.to_dicts()))
+            write_frame(frame, path.with_name("written"))
+            written.append((path.with_name("written").read_bytes(), frame.to_dicts()))
         found.append((written, decision.metrics, decision.facts))
     return found
 
@@ -180,6 +187,89 @@ def test_lines_of_any_encoding(tmp_path, encoding):
     unscanned, parsed = both_ways(tmp_path / "a.jsonl", "\r\n".join(lines).encode(encoding))
     assert unscanned == parsed
     assert len(parsed[0][0][1]) == 30
+
+
+ODD_CELLS = ["", '""', '"a"', "a", "é中😀", " ", "\u3000", "\u2003", "\u2030", "\xa0", "\xa1", '"a""b"', '"', '"a']
+ODD_CELLS += ['"a"b', 'a"b', "a\r", '"x\ny"', '"x\r\ny"', '"\n"', "\0", '"\0"', "a\x1fb\\", "\ufffe", "long" * 600]
+ODD_CELLS += ["1", "true", "\r", '""""', '"a,b"', "\x85"]
+
+
+@given(
+    rows=st.lists(st.lists(st.sampled_from(ODD_CELLS), min_size=1, max_size=4), max_size=14),
+    end=st.sampled_from(["\n", "\r\n", "\n\n"]),
+    header=st.sampled_from(["prompt,completion", "prompt,completion,task", 'prompt,"completion",label']),
+    encoding=st.sampled_from(["utf-8", "utf-8", "gb18030", "utf-16"]),
+)
+@settings(max_examples=100, deadline=None)
+def test_any_csv_is_read_as_line_by_line(tmp_path_factory, rows, end, header, encoding):
+    path = tmp_path_factory.mktemp("plain") / "a.csv"
+    columns = header.count(",") + 1
+    lines = [header, *(",".join((row * 3)[: columns if len(row) > 1 else None]) for row in rows)]
+    unscanned, parsed = both_ways(path, end.join(lines).encode(encoding, "replace"), format="prompt_completion")
+    assert unscanned == parsed
+
+
+@given(lines=st.lists(st.one_of(st.sampled_from(ODD_CELLS), any_text), max_size=20), broken=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_any_lines_of_text_are_read_as_one_by_one(tmp_path_factory, lines, broken):
+    path = tmp_path_factory.mktemp("plain") / "a.txt"
+    content = "\n".join(["first", *lines]).encode() + (b"\n\xff" if broken else b"")
+    unscanned, parsed = both_ways(path, content)
+    assert unscanned == parsed
+
+
+_turn = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {
+            "role": st.sampled_from(["user", "assistant", "assistant", "tool", "system", "odd", None]),
+            "content": st.sampled_from(["a", 'b "\n\\', "é", " ", "", None]),
+        }
+    ),
+)
+_texts = st.one_of(st.none(), any_text, st.sampled_from(["a", " ", "", '"\\\x01\n', "中"]))
+TABLES = {
+    "prompt_completion": {"prompt": _texts, "completion": st.sampled_from(["x", "y\n"]), "é": _texts},
+    "alpaca": {"instruction": _texts, "input": _texts, "output": st.sampled_from(["x", "é"]), "id": st.integers(0, 9)},
+    "labelled": {
+        "text": _texts,
+        "label": st.one_of(st.none(), st.integers(-5, 2**62)),
+        "weight": st.one_of(st.none(), st.booleans()),
+        "split": st.sampled_from(["Train", "x", None]),
+    },
+    "messages": {"messages": st.one_of(st.none(), st.lists(_turn, max_size=4)), "task": _texts},
+    "text": {"text": _texts, "task": st.one_of(st.none(), st.booleans()), "lang": st.sampled_from(["de-AT", None])},
+}
+
+
+@given(data=st.data(), record_format=st.sampled_from(list(TABLES)))
+@settings(max_examples=60, deadline=None)
+def test_any_table_is_read_as_row_by_row(tmp_path_factory, data, record_format):
+    path = tmp_path_factory.mktemp("plain") / "a.parquet"
+    records = data.draw(st.lists(st.fixed_dictionaries(TABLES[record_format]), min_size=1, max_size=12))
+    pl.DataFrame(records, infer_schema_length=None).write_parquet(path)
+    unscanned, parsed = both_ways(path, None, format=record_format)
+    assert unscanned == parsed
+
+
+@pytest.mark.parametrize("kind", ["csv", "txt", "parquet"])
+def test_plain_cells_make_no_records(tmp_path, kind):
+    rows = pl.DataFrame({"text": ["A sentence of some length. " * 9] * 9000, "task": ["t", None, "u"] * 3000})
+    path = tmp_path / f"a.{kind}"
+    write = {"csv": rows.write_csv, "parquet": rows.write_parquet, "txt": rows.select("text").write_csv}
+    write[kind](path)
+    with mock.patch.object(RowBuilder, "add", side_effect=RowBuilder.add, autospec=True) as add:
+        assert rows_of(read(path)).height == 9000 + (kind == "txt")
+    assert add.call_count <= 2000
+
+
+def test_a_table_of_conversations_makes_no_records(tmp_path):
+    said = [{"role": "user", "content": "Wo?\n"}, {"role": "assistant", "content": "Da."}]
+    pl.DataFrame({"messages": [said] * 5000, "n": [None, 1] * 2500}).write_parquet(tmp_path / "a.parquet")
+    with mock.patch.object(RowBuilder, "add", side_effect=RowBuilder.add, autospec=True) as add:
+        rows = rows_of(read(tmp_path / "a.parquet"))
+    assert rows["messages"].to_list() == [[turn | {"weight": 1.0} for turn in said]] * 5000
+    assert add.call_count <= 128 + 5000 % 4096, "the first rows, and a last batch that is not worth it"
 
 
 TURNS = [{"role": "user", "content": "W/o?\n"}, {"role": "assistant", "content": "D\u00e4 \U0001f600"}]

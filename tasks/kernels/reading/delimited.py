@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline_config.errors import SourceError
-from tasks.kernels.reading.encodings import LineDecoder
+from tasks.kernels.reading.cells import PlainRows, Rows
+from tasks.kernels.reading.encodings import LineDecoder, is_utf8
+from tasks.kernels.reading.json_lines import WORTH_SCANNING
 from tasks.kernels.reading.records import Batch, Read, Unread, unread
 from tasks.kernels.reading.streams import Lines
 
 Cells = list[str | None]
+_LINES_BY_HAND = 2000
 
 
 class _Row:
@@ -110,26 +113,63 @@ class DelimitedReader:
         self._row_line = 0
         self._waiting: deque[tuple[int, str | Unread]] = deque()
 
-    def read(self, blocks: Iterator[Lines | Unread]) -> Iterator[Batch]:
-        """Blocks of lines as batches of records."""
+    def read(self, blocks: Iterator[Lines | Unread]) -> Iterator[Batch | Rows]:
+        """Blocks of lines as batches of records, or as rows of cells."""
         for block in blocks:
             if isinstance(block, Unread):
                 self._waiting.append((block.line, block))
+                batch = Batch()
+                self._rows(batch)
+                yield batch
+            elif len(block.data) < WORTH_SCANNING:
+                yield self._by_hand(block.first_line, *self._decoder.utf8(block.data))
             else:
-                self._waiting.extend(self._lines(block))
-            batch = Batch()
-            self._rows(batch)
-            yield batch
+                yield from self._large_block(block)
         batch = Batch()
         while self._row is not None:
             self._give_up(self._row, "unclosed_quote", "the row's quoted cell is never closed", batch)
             self._rows(batch)
         yield batch
 
-    def _lines(self, block: Lines) -> Iterator[tuple[int, str | Unread]]:
+    def _large_block(self, block: Lines) -> Iterator[Batch | Rows]:
+        """Plain rows are found by the kernel; it stops at any other, and there some lines are read one by one."""
         data, broken = self._decoder.utf8(block.data)
+        if broken or not is_utf8(data):
+            yield self._by_hand(block.first_line, data, broken)
+            return
+        plain: PlainRows | None = None
+        at, line = 0, block.first_line
+        while at <= len(data):
+            if self._header and self._row is None and not self._waiting:
+                plain = plain or PlainRows(data, self._delimiter, tuple(self._header), self._limit, self._again)
+                yield from plain.rows(at, line)
+                at, line = plain.at, plain.line
+            batch, wanted = Batch(), _LINES_BY_HAND if self._row is None else 1
+            while at <= len(data) and (wanted > 0 or self._row is not None):
+                end = data.find(b"\n", at)
+                end = len(data) if end < 0 else end
+                self._waiting.extend(self._lines(line, data[at:end], set()))
+                self._rows(batch)
+                at, line, wanted = end + 1, line + 1, wanted - 1
+            yield batch
+
+    def _by_hand(self, first_line: int, data: bytes, broken: set[int]) -> Batch:
+        batch = Batch()
+        self._waiting.extend(self._lines(first_line, data, broken))
+        self._rows(batch)
+        return batch
+
+    def _again(self, number: int, raw: bytes) -> Read:
+        """The record of a row that is known to be plain, and maybe blank lines behind it."""
+        row = _Row(self._delimiter)
+        for line in raw.decode().split("\n"):
+            if row.feed(line):
+                break
+        return Read(number, dict(zip(self._header, row.cells, strict=True)), row.raw, False)
+
+    def _lines(self, first_line: int, data: bytes, broken: set[int]) -> Iterator[tuple[int, str | Unread]]:
         for number, line in enumerate(data.split(b"\n")):
-            place = block.first_line + number
+            place = first_line + number
             try:
                 text = "" if number in broken else line.decode()
             except UnicodeDecodeError:

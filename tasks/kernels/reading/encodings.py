@@ -54,6 +54,11 @@ def from_block(data: bytes) -> str:
     return "gb18030" if len(chinese) >= 0.9 * len(broken) and _common_share(chinese) >= 0.8 else "utf-8"
 
 
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are valid UTF-8."""
+    return data.isascii() or _decodes(data, "utf-8")
+
+
 def _decodes(line: bytes, encoding: str) -> bool:
     try:
         line.decode(encoding)

@@ -8,13 +8,16 @@ is a record.
 import io
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline_config.errors import SourceError
+from tasks.kernels.reading.cells import TextLines
 from tasks.kernels.reading.delimited import DelimitedReader
-from tasks.kernels.reading.encodings import LineDecoder, TextDecoder, Utf16Stream, from_start
-from tasks.kernels.reading.json_lines import JsonLines, read_json_lines
+from tasks.kernels.reading.encodings import LineDecoder, TextDecoder, Utf16Stream, from_start, is_utf8
+from tasks.kernels.reading.found import Unparsed
+from tasks.kernels.reading.json_lines import WORTH_SCANNING, read_json_lines
 from tasks.kernels.reading.json_values import read_json_values
 from tasks.kernels.reading.records import Batch, Read, Unread, unread
 from tasks.kernels.reading.streams import COMPRESSIONS, ByteStream, Lines, guarded, line_blocks, open_bytes
@@ -45,7 +48,7 @@ def name_says(path: Path) -> list[str]:
     return [kind_of(path) or "", *said, path.suffix if path.suffix in COMPRESSIONS else ""]
 
 
-def read_file(path: Path, encoding: str, limit: int, is_record: Callable[[Any], bool]) -> Iterator[Batch | JsonLines]:
+def read_file(path: Path, encoding: str, limit: int, is_record: Callable[[Any], bool]) -> Iterator[Batch | Unparsed]:
     """The records of one file, in its order.
 
     Args:
@@ -73,7 +76,7 @@ def read_file(path: Path, encoding: str, limit: int, is_record: Callable[[Any], 
 
 def _read_stream(
     stream: ByteStream, path: Path, encoding: str | None, limit: int, start: bytes, is_record: Callable[[Any], bool]
-) -> Iterator[Batch | JsonLines]:
+) -> Iterator[Batch | Unparsed]:
     kind = kind_of(path)
     if kind == "json" and _is_one_value(start, path):
         yield from read_json_values(stream, path, TextDecoder(encoding), limit, start, is_record)
@@ -106,17 +109,26 @@ def _parses(line: bytes) -> bool:
     return True
 
 
-def _text_lines(blocks: Iterator[Lines | Unread], decoder: LineDecoder, limit: int) -> Iterator[Batch]:
+def _text_lines(blocks: Iterator[Lines | Unread], decoder: LineDecoder, limit: int) -> Iterator[Batch | TextLines]:
     for block in blocks:
-        batch = Batch()
         if isinstance(block, Unread):
-            batch.unread.append(block)
+            yield Batch(unread=[block])
+            continue
+        data, broken = decoder.utf8(block.data)
+        refused = {block.first_line + number for number in broken}
+        exactly = partial(_text_batch, reason=decoder.broken, limit=limit, refused=refused)
+        if len(data) < WORTH_SCANNING or broken or not is_utf8(data):
+            yield exactly(list(enumerate(data.split(b"\n"), block.first_line)))
         else:
-            data, broken = decoder.utf8(block.data)
-            for number, line in enumerate(data.split(b"\n")):
-                if line and not line.isspace():
-                    _text_line(block.first_line + number, line, decoder.broken, limit, number in broken, batch)
-        yield batch
+            yield TextLines(block.first_line, data, limit, exactly)
+
+
+def _text_batch(lines: list[tuple[int, bytes]], reason: str, limit: int, refused: set[int]) -> Batch:
+    batch = Batch()
+    for number, line in lines:
+        if line and not line.isspace():
+            _text_line(number, line, reason, limit, number in refused, batch)
+    return batch
 
 
 def _text_line(place: int, line: bytes, reason: str, limit: int, is_broken: bool, batch: Batch) -> None:

@@ -34,6 +34,7 @@ _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 _OPEN_OPENAI, _OPEN_SHAREGPT, _ROLE_KEY, _VALUE_KEY = (
     np.frombuffer(word, np.uint8) for word in (b'{"content":"', b'{"from":"', b'","role":"', b'","value":"')
 )
+_NOTHING = np.frombuffer(b"null", np.uint8)
 _OPENAI_ROLES = np.frombuffer(b"systemuserassistanttool", np.uint8)
 _OPENAI_ENDS = np.array([0, 6, 10, 19, 23])
 _SHAREGPT_ROLES = np.frombuffer(b"humangptobservation", np.uint8)
@@ -153,6 +154,8 @@ def _json(lines: Lines, row: Ints, out: Bytes, to: int) -> int:
     kind = row[_KIND_OF] & _KIND
     if kind >= _OPENAI:
         return _turns(lines, row, out, to)
+    if kind == _NULL:  # an empty cell has no text of its own
+        return _copy(_NOTHING, 0, _NOTHING.size, out, to)
     if kind > _BLANK:
         return _copy(lines.data, row[_BEGIN], row[_RAW_END], out, to)
     out[to] = 34

@@ -6,7 +6,8 @@ is parsed exactly, line by line, and put in its place among the others: what com
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ from tasks.kernels.hashing import hexadecimal
 from tasks.kernels.reading import json_fill, json_scan
 from tasks.kernels.reading.columns import RowBuilder, language, message_lists, split_name, whole_rows
 from tasks.kernels.reading.formats import FormatReader
-from tasks.kernels.reading.json_lines import JsonLines, parse_lines
+from tasks.kernels.reading.found import Cells, Found, Unparsed
+from tasks.kernels.reading.json_lines import JsonLines
 from tasks.kernels.reading.programs import COLUMNS, Programs, Tables, tables
 from tasks.kernels.rows import ROLES
 
@@ -55,8 +57,18 @@ class PlainLines:
     def _new_builder(self) -> RowBuilder:
         return RowBuilder(self._source, self._reader, self._fields, self._defaults)
 
-    def frames(self, block: JsonLines) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-        """Rows (`READ_SCHEMA`) and what gave none (`UNREAD_SCHEMA`), in the order of lines."""
+    def frames(self, block: Unparsed) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        """Rows (`READ_SCHEMA`) and what gave none (`UNREAD_SCHEMA`), in the order of the file."""
+        if isinstance(block, JsonLines):
+            yield from map(self._frame, self._scanned_lines(block))
+        else:
+            block = cast(Cells, block)
+            found = block.scanned(self._room)
+            kinds = found.value[:, json_scan.KIND_OF].reshape(found.first.size, len(block.keys)) & json_scan.KIND
+            self._choose(block.keys, np.flatnonzero(found.program == -1), kinds[found.program == -1], found.program)
+            yield self._frame(found._replace(program=np.where(found.must_parse, -1, found.program)))
+
+    def _scanned_lines(self, block: JsonLines) -> Iterator[Found]:
         size = len(block.data) + 1
         data, text = self._room(0, size + json_scan.SPARE), self._room(1, size)
         data[: size - 1] = np.frombuffer(block.data, np.uint8)
@@ -64,8 +76,18 @@ class PlainLines:
         at, number = 0, block.first_line
         while at < size:
             at, lines, shapes = json_scan.scan(data, at, size, block.limit, text, self._scanned)
-            program = self._program_of(block.data, lines, shapes)
-            yield self._frame(block, data, text, number, program)
+            line = self._scanned.line[: lines + 1]
+            yield Found(
+                data,
+                text,
+                self._scanned.field[:lines],
+                self._scanned.value,
+                self._scanned.turn,
+                np.diff(line),
+                number + np.arange(lines),
+                self._program_of(block.data, lines, shapes),
+                partial(block.parse, line),
+            )
             number += lines
 
     def _room(self, number: int, size: int) -> Any:
@@ -86,47 +108,46 @@ class PlainLines:
             keys = tuple(data[begin:end].decode() for begin, end in scanned.key[first:behind].tolist())
             found = np.flatnonzero((state == json_scan.PLAIN) & (scanned.shape[:lines] == shape))
             kinds = kind[scanned.field[found][:, None] + np.arange(len(keys))] & json_scan.KIND
-            asked = self._programs.asked(keys)
-            others = np.delete(kinds, asked, axis=1)
-            is_known = (others < json_scan.OPENAI).all(axis=1) if others.size else np.ones(found.size, np.bool_)
-            code = (kinds[:, asked].astype(np.int64) << (4 * np.arange(len(asked)))).sum(axis=1)
-            for one in np.unique(code[is_known]).tolist():
-                number = self._programs.of(keys, {i: one >> 4 * n & 15 for n, i in enumerate(asked)})
-                program[found[is_known & (code == one)]] = number
+            self._choose(keys, found, kinds, program)
         return program
 
-    def _frame(
-        self, block: JsonLines, data: Any, text: Any, number: int, program: Ints
-    ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        plain, others = np.flatnonzero(program >= 0), np.flatnonzero(program == -1)
+    def _choose(self, keys: tuple[str, ...], found: Any, kinds: Ints, program: Ints) -> None:
+        """Give some rows of the same keys their programs, by the kinds of their values (rows, keys)."""
+        asked = self._programs.asked(keys)
+        others = np.delete(kinds, asked, axis=1)
+        is_known = (others < json_scan.OPENAI).all(axis=1) if others.size else np.ones(found.size, np.bool_)
+        code = (kinds[:, asked].astype(np.int64) << (4 * np.arange(len(asked)))).sum(axis=1)
+        for one in np.unique(code[is_known]).tolist():
+            number = self._programs.of(keys, {i: one >> 4 * n & 15 for n, i in enumerate(asked)})
+            program[found[is_known & (code == one)]] = number
+
+    def _frame(self, found: Found) -> tuple[pl.DataFrame, pl.DataFrame]:
+        plain, others = np.flatnonzero(found.program >= 0), np.flatnonzero(found.program == -1)
         builder = self._new_builder()
         if others.size:
-            places = zip(self._scanned.line[others].tolist(), self._scanned.line[others + 1].tolist(), strict=True)
-            taken = [block.data[begin : end - 1] for begin, end in places]
-            numbered = zip((others + number).tolist(), taken, strict=True)
-            batch = parse_lines(numbered, b"\n".join(taken), block.limit, block.decoder)
+            batch = found.parse(others.tolist(), found.numbers[others].tolist())
             for record in batch.records:
                 builder.add(record)
             for unread in batch.unread:
                 builder.refuse(unread)
         rows = builder.rows()
         if plain.size:
-            written = self._written(data, text, plain, program[plain])
+            written = self._written(found, plain)
             if rows.is_empty():
                 rows = written
             else:
-                order = np.argsort(np.concatenate([plain + number, builder.lines]), kind="stable")
+                order = np.argsort(np.concatenate([found.numbers[plain], builder.lines]), kind="stable")
                 rows = pl.concat([written, rows])[order]
         return rows, builder.unread()
 
-    def _written(self, data: Any, text: Any, plain: npt.NDArray[np.int64], program: Ints) -> pl.DataFrame:
+    def _written(self, found: Found, plain: npt.NDArray[np.int64]) -> pl.DataFrame:
         programs = self._programs.listed
         if self._tables is None or self._tables[0] != len(programs):
             self._tables = len(programs), tables(programs)
         table = self._tables[1]
-        scanned = self._scanned
-        lines = json_fill.Lines(data, text, scanned.field[plain], scanned.value, scanned.turn, program)
-        read = int((scanned.line[plain + 1] - scanned.line[plain]).sum())
+        program = found.program[plain]
+        lines = json_fill.Lines(found.data, found.text, found.first[plain], found.value, found.turn, program)
+        read = int((found.sizes[plain] * table.times[program]).sum())
         room = read + int(table.sizes[program].sum()) + xxh3.SPARE
         out = self._room(2, room)
         series = {

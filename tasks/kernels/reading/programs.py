@@ -174,6 +174,7 @@ class Tables:
     has_rejected: Any
     seams: Any  # (programs, 2)
     columns: Any  # (columns, programs)
+    times: Any  # how often the most used field of a program is written among its messages
     sizes: Any  # bytes of a program's constants and seams, in the longer of record and meta
 
 
@@ -188,8 +189,14 @@ def tables(programs: Sequence[Program]) -> Tables:
         np.array([program.rejected is not None for program in programs]),
         np.array([program.seam or (-1, -1) for program in programs], np.int32),
         np.ascontiguousarray(np.array([program.columns for program in programs], np.int32).T),
+        np.array([_times(program) for program in programs], np.int64),
         np.array(most, np.int64),
     )
+
+
+def _times(program: Program) -> int:
+    places = [place for _, *places in (*program.said, *(program.rejected or [])) for place in places if place >= 0]
+    return max(map(places.count, places), default=1)
 
 
 def _size(pieces: Sequence[bytes | int]) -> int:

@@ -11,7 +11,7 @@ import polars as pl
 from tasks.kernels.reading.columns import RowBuilder
 from tasks.kernels.reading.files import read_file
 from tasks.kernels.reading.formats import LOOKED_AT, FormatReader, is_record, likeliest, unknown_format
-from tasks.kernels.reading.json_lines import JsonLines
+from tasks.kernels.reading.found import Unparsed
 from tasks.kernels.reading.records import Batch, no_cycle_search
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ class SourceReader:
             read_file(path, self._encoding, self._limit, partial(is_record, self._format, self._fields)), str(path)
         )
 
-    def batches(self, batches: Iterable[Batch | JsonLines], place: str) -> Iterator[Frames]:
+    def batches(self, batches: Iterable[Batch | Unparsed], place: str) -> Iterator[Frames]:
         """The rows of records that were read elsewhere."""
         waiting = iter(batches)
-        seen: list[Batch | JsonLines] = []
+        seen: list[Batch | Unparsed] = []
         for batch in waiting:
             seen.append(batch)
             if self._format != "auto" or sum(len(one.records) for one in seen) >= LOOKED_AT:
@@ -77,16 +77,16 @@ class SourceReader:
         reader = FormatReader(self._decided(values, place), self._fields)
         unparsed = self._unparsed(reader)
         for batch in itertools.chain(seen, waiting):
-            if isinstance(batch, JsonLines):
+            if not isinstance(batch, Batch):
                 yield from unparsed(batch)
             else:
                 yield self._frames(batch, reader)
 
-    def _unparsed(self, reader: FormatReader) -> Callable[[JsonLines], Iterator[Frames]]:
+    def _unparsed(self, reader: FormatReader) -> Callable[[Unparsed], Iterator[Frames]]:
         """What makes rows of lines that are not parsed; its kernels are loaded when the first ones come."""
         made: list[PlainLines] = []
 
-        def frames(block: JsonLines) -> Iterator[Frames]:
+        def frames(block: Unparsed) -> Iterator[Frames]:
             from tasks.kernels.reading.plain_lines import PlainLines
 
             if not made:

@@ -5,21 +5,26 @@ kept exactly (`records/odd.py`); tables without such a type are not searched for
 every field, null where it had none: that is how the library stores them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline_config.errors import SourceError
 from tasks.kernels.flaky import patiently
+from tasks.kernels.reading.cells import Table, can_be_scanned
 from tasks.kernels.reading.records import Batch, Read
 from tasks.kernels.reading.streams import damaged
 from tasks.kernels.records.odd import json_safe
 
 _BATCH_ROWS = 4096
+_MOST_BYTES = 1 << 30
+_FIRST_ROWS = 128
+WORTH_SCANNING = _BATCH_ROWS
+"""Rows from which on loading the compiled kernels pays."""
 
 
-def read_parquet(path: Path) -> Iterator[Batch]:
+def read_parquet(path: Path) -> Iterator[Batch | Table]:
     """The rows of a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -31,7 +36,9 @@ def read_parquet(path: Path) -> Iterator[Batch]:
         raise damaged(path, error) from error
 
 
-def read_dataset(name: str, subset: str | None, split: str, revision: str | None, place: str) -> Iterator[Batch]:
+def read_dataset(
+    name: str, subset: str | None, split: str, revision: str | None, place: str
+) -> Iterator[Batch | Table]:
     """The rows of a data set: a folder that `save_to_disk` wrote, a folder of data files, or a name on the hub.
 
     Raises:
@@ -64,15 +71,39 @@ def _load(name: str, subset: str | None, split: str, revision: str | None, place
         ) from error
 
 
-def _batches(tables: Iterable[Any]) -> Iterator[Batch]:
+def _batches(tables: Iterable[Any]) -> Iterator[Batch | Table]:
     before = 0
     for table in tables:
-        may_be_odd = any(_can_be_odd(field.type) for field in table.schema)
-        batch = Batch()
-        for number, row in enumerate(table.to_pylist(), before + 1):
-            batch.records.append(Read(number, json_safe(row) if may_be_odd else row, None, may_be_odd))
-        before += len(batch.records)
-        yield batch
+        rows = table
+        if before == 0 and _is_plain(table):  # the first rows are read exactly: they tell the format
+            yield Batch(_exactly(rows.slice(0, _FIRST_ROWS), range(1, _FIRST_ROWS + 1)))
+            before, rows = min(_FIRST_ROWS, table.num_rows), table.slice(_FIRST_ROWS)
+        if _is_plain(table):
+            whole = rows.combine_chunks().to_batches() if hasattr(rows, "combine_chunks") else [rows]
+            yield from (Table(before + 1, batch, _exactly) for batch in whole)
+        else:
+            yield Batch(_exactly(rows, range(before + 1, before + rows.num_rows + 1)))
+        before += rows.num_rows
+
+
+def _exactly(table: Any, numbers: Sequence[int]) -> list[Read]:
+    """The records of a table, made one by one."""
+    may_be_odd = any(_can_be_odd(field.type) for field in table.schema)
+    rows = zip(numbers, table.to_pylist(), strict=False)
+    return [Read(number, json_safe(row) if may_be_odd else row, None, may_be_odd) for number, row in rows]
+
+
+def _is_plain(table: Any) -> bool:
+    """Whether a table is worth reading as cells, and can be."""
+    import pyarrow as pa
+
+    if table.num_rows < WORTH_SCANNING or table.nbytes > _MOST_BYTES or not can_be_scanned(table.schema):
+        return False
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _can_be_odd(kind: Any) -> bool:
