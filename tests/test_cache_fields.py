@@ -108,7 +108,7 @@ SCORING = {
     "toxicity.judge", "toxicity.model", "toxicity.english", "toxicity.chinese", "toxicity.chinese.min_word_length",
     "toxicity.chinese.allow", "quality.rules", "quality.perplexity", "quality.difficulty",
     "quality.classifier",
-    "select.description", "select.sources", "select.nearest", "select.max_length",
+    "select.method", "select.description", "select.sources", "select.nearest", "select.max_length",
 }  # fmt: skip
 
 LINES = [(f"{stage}.{name}", value, stage) for stage, fields in SHAPING.items() for name, value in fields.items()]
