@@ -433,11 +433,21 @@ class Augment(DataSection):
         ["swap", "chinese"], description="a row's own draw decides which of them is tried first"
     )
     share: float = Field(0.1, gt=0, le=1, description="share of the train rows that get one variant")
+    budgets: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict, description="task → share of its train rows, in place of share"
+    )
     strength: float = Field(0.1, gt=0, le=0.5, description="share of a prompt's words that change")
     sources: list[str] = Field(default_factory=list, description="only rows of these sources (empty: all)")
     near_threshold: float = Field(
         0.6, gt=0, le=1, description="Jaccard to a row of another split from which a variant is dropped"
     )
+    min_similarity: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="cosine to the original's user turns below which a variant is dropped (0.8 is strict)",
+    )
+    encoder: str = neutral("asset:all-minilm-l6-v2", description="sentence encoder for min_similarity")
 
 
 class Tokenize(DataSection):

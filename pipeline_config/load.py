@@ -32,6 +32,7 @@ _PATH_FIELDS = (
     ("train", "model"),
     ("dedupe", "semantic", "encoder"),
     ("select", "encoder"),
+    ("augment", "encoder"),
     ("evaluate", "encoder"),
 )
 _MAYBE_HUB = {"model", "encoder", "dataset"}

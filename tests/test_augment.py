@@ -5,6 +5,7 @@ import json
 import random
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline_config.schema import Config
 from tasks.augment import nlpaug_parts
 from tasks.augment.decide import decide, drawn
 from tasks.augment.methods import Method, load
-from tasks.augment.protect import runs
+from tasks.augment.protect import Script, runs
 from tasks.augment.task import augment as stage
 from tasks.augment.task import references
 from tasks.augment.vary import vary_text
@@ -167,6 +168,40 @@ def test_the_share_of_rows_is_about_the_one_given_and_only_of_the_sources_given(
     assert abs(only.len() - 400) < 4 * (2000 * 0.2 * 0.8) ** 0.5
 
 
+def test_a_task_with_a_budget_gets_its_own_share() -> None:
+    rows = [conversation(n, task=("mail", "code", None)[n % 3]) for n in range(300)]
+    decision = run_stage(rows, Augment(methods=["swap"], share=0.5, budgets={"mail": 1.0, "code": 0.0}))
+    parents = {line["parent_row_id"] for line in added(decision)}
+    by_task = {task: sum(row["row_id"] in parents for row in rows if row["task"] == task) for task in ("mail", "code")}
+    assert by_task["code"] == 0
+    assert by_task["mail"] > 90
+    assert 25 < len(parents) - by_task["mail"] < 75
+
+
+def test_a_variant_in_another_language_or_far_in_meaning_is_dropped_and_counted(methods: dict[str, Method]) -> None:
+    class German:
+        name, least = "german", 1
+        script: Script = "spaced"
+        languages: Sequence[str] = ()
+
+        def words(self, run: str) -> list[str]:
+            return run.split(" ")
+
+        def vary(self, run: str, changes: int, draw: random.Random) -> str:
+            return "das ist eine lange deutsche frage und niemand hat heute eine gute antwort darauf gefunden"
+
+    asked = "could you tell me what the weather will be in the city this week and what we should wear"
+    rows = frame([talk(str(n), ("user", f"{asked} {word}"), ("assistant", "yes")) for n, word in enumerate("abc")])
+    rows, none = rows.select("row_id", "lang", "messages"), rows.head(0).select(*views())
+    away = decide(rows, none, [German()], Augment(), 0)
+    assert away.facts["came_to_nothing"]["language_changed"] == 3
+    assert added(away) == []
+    config = Augment(min_similarity=0.8)
+    meant = decide(rows, none, [methods["swap"]], config, 0, lambda one, other: np.array([0.9, 0.1, 0.81]))
+    assert [line["parent_row_id"] for line in added(meant)] == [rows["row_id"][0], rows["row_id"][2]]
+    assert meant.facts["came_to_nothing"]["meaning_changed"] == 1
+
+
 def test_the_global_random_state_is_left_alone(methods: dict[str, Method]) -> None:
     random.seed(7)
     np.random.seed(7)
@@ -184,7 +219,7 @@ def test_a_variant_too_near_to_another_split_is_dropped_and_counted(methods: dic
     theirs = frame([mine | {"split": "test"}]).select(*views())
     decision = decide(rows, theirs, [methods["keyboard"]], config, seed=0)
     assert [row["parent_row_id"] for row in added(decision)] == [other["row_id"]]
-    assert decision.facts["came_to_nothing"] == {"near_other_split": 1}
+    assert decision.facts["came_to_nothing"] == {"near_other_split": 1, "language_changed": 0}
 
 
 def test_a_prompt_with_nothing_to_change_gives_no_variant() -> None:

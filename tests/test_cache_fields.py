@@ -64,7 +64,8 @@ SHAPING: dict[str, dict[str, Any]] = {
         "mode": "report", "by": "task", "temperature": 2, "cap": 5, "floor": 2, "max_repeats": 2,
         "shares": {"mail": 0.5}, "resample": "down",
     },
-    "augment": {"methods": ["delete"], "share": 0.5, "strength": 0.2, "sources": ["talk"], "near_threshold": 0.7},
+    "augment": {"methods": ["delete"], "share": 0.5, "strength": 0.2, "sources": ["talk"], "near_threshold": 0.7,
+                "budgets": {"t": 0.5}, "min_similarity": 0.5},
     "tokenize": {"train_on": "last", "max_length": 128, "on_too_long": "drop"},
     "train": {
         **OPTIMISATION, "method": "full", "lora": {"lora_r": 4}, "early_stopping": {"patience": 2},
@@ -96,6 +97,7 @@ NEUTRAL = {
     **{f"{stage}.gate.min_rows": 0 for stage in DATA_STAGES},
 }
 PLACES = {"ingest.sources.0.path", "ingest.sources.0.dataset", "select.seed_set", "select.encoder", "evaluate.encoder"}
+PLACES |= {"augment.encoder"}
 PLACES |= {
     "split.frozen",
     "split.frozen_digest",

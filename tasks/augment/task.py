@@ -1,6 +1,8 @@
 """The stage: variants of some train rows, with other words in the user's turns."""
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -8,31 +10,42 @@ from pipeline_config.data_schema import Augment
 from pipeline_config.schema import Config
 from tasks.augment import chinese, nlpaug_parts
 from tasks.augment.wordnet import dictionary_files, dictionary_path
-from tasks.kernels.digests import FileDigests
+from tasks.kernels.digests import FileDigests, json_digest
 from tasks.kernels.language import detect, sample
 from tasks.kernels.language_model import LIBRARIES
 from tasks.kernels.rows import joined
 from tasks.ledger import Decision
 from tasks.stage import StageInput, stage
 
+if TYPE_CHECKING:
+    import numpy as np
+
+_READ, _BATCH = 128, 64  # tokens of a text that the encoder reads; texts at once
 _OF_NLPAUG = ("keyboard", "swap", "delete", "synonym")
 
 
 def references(config: Augment, run: Config, data_dir: Path) -> dict[str, str]:
-    """The digest of WordNet's dictionary, if synonyms are drawn from it.
+    """Digests of WordNet's dictionary, if synonyms are drawn from it, and of the encoder, if meanings are compared.
 
     Raises:
         ConfigError: a method's library or dictionary is not installed.
+        ModelError: there is no such encoder.
     """
+    found = {}
+    if config.min_similarity is not None:
+        from tasks.kernels.models import model_digest
+        from tasks.key import library_versions
+
+        digest = model_digest(config.encoder, data_dir)
+        found["encoder"] = json_digest([digest, library_versions(("torch", "transformers"))])
     if any(method in _OF_NLPAUG for method in config.methods):
         nlpaug_parts.check_installed()
     if "chinese" in config.methods:
         chinese.check_installed()
-    if "synonym" not in config.methods:
-        return {}
-    digests = FileDigests(data_dir)
-    found = {"wordnet": digests.of_many(dictionary_files(dictionary_path()))}
-    digests.save()
+    if "synonym" in config.methods:
+        digests = FileDigests(data_dir)
+        found["wordnet"] = digests.of_many(dictionary_files(dictionary_path()))
+        digests.save()
     return found
 
 
@@ -46,7 +59,7 @@ def augment(given: StageInput[Augment]) -> Decision:
     config = given.config
     roles = pl.col("messages").list.eval(pl.element().struct.field("role"))
     asks = (roles.list.contains("user") & roles.list.contains("assistant")).alias("asks")
-    chosen = drawn(given.rows.select("row_id", "source", "split", asks).collect(), config, given.seed)
+    chosen = drawn(given.rows.select("row_id", "source", "task", "split", asks).collect(), config, given.seed)
     rows = (
         given.rows.filter(pl.col("row_id").is_in(chosen.implode()))
         .select("row_id", "lang", "messages", sample(joined("messages", ("user",))).alias("asked"))
@@ -55,7 +68,25 @@ def augment(given: StageInput[Augment]) -> Decision:
     other_split = pl.col("split").fill_null("train") != "train"
     others = given.rows.filter(other_split).select(*views()).collect()
     methods = [load(name) for name in config.methods] if rows.height else []
-    return decide(_with_language(rows), others, methods, config, given.seed)
+    alike = None if config.min_similarity is None else partial(_cosines, given)
+    return decide(_with_language(rows), others, methods, config, given.seed, alike)
+
+
+def _cosines(given: StageInput[Augment], texts: pl.Series, others: pl.Series) -> "np.ndarray":
+    """The cosine of each text to its other; (n,) float32 in [-1, 1]."""
+    from tasks.kernels.encoder import embed
+
+    vectors = embed(
+        [*texts, *others],
+        given.config.encoder,
+        given.data_dir,
+        max_length=_READ,
+        batch_size=_BATCH,
+        label="augment: meaning",
+    )
+    half = len(texts)
+    cosines: np.ndarray = (vectors[:half] * vectors[half:]).sum(axis=1)
+    return cosines
 
 
 def _with_language(rows: pl.DataFrame) -> pl.DataFrame:

@@ -16,6 +16,7 @@ _FIELDS = (
     ("select", "seed_set"),
     ("split", "frozen"),
     ("select", "encoder"),
+    ("augment", "encoder"),
     ("evaluate", "encoder"),
 )  # settings that stand in no key, since what they point to does
 
