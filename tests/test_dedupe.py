@@ -81,6 +81,8 @@ conversations = st.builds(
 )
 raw = st.builds(text, phrases, label=st.sampled_from([None, None, "x", "y"]))
 corpora = st.lists(st.one_of(conversations, raw), max_size=12)
+cuttings = st.builds(lambda begin, end: " ".join("abcdefghijklmno"[begin:end]), st.integers(0, 3), st.integers(11, 15))
+kin = st.lists(st.one_of(st.builds(ask, cuttings, cuttings), st.builds(text, cuttings)), max_size=12)
 
 
 def sets(one: dict[str, Any], shingle: int) -> dict[str, set[str]]:
@@ -107,7 +109,7 @@ def threshold_of(one: dict[str, Any]) -> float:
     return 0.7 if one["messages"][0]["role"] == "text" else 0.85
 
 
-@given(corpora, st.integers(1, 3))
+@given(st.one_of(corpora, kin), st.integers(1, 3))
 @settings(deadline=None, max_examples=150)
 def test_each_removal_is_true_and_none_is_forgotten(rows: list[dict[str, Any]], shingle: int) -> None:
     decision = run(rows, shingle=shingle, **SURE)
@@ -132,7 +134,10 @@ def test_deduplicating_twice_removes_nothing(rows: list[dict[str, Any]], conflic
 
 
 @given(
-    corpora, st.integers(0, 12), st.sampled_from(["report", "quarantine"]), st.sampled_from(["auto", "whole", "answer"])
+    st.one_of(corpora, kin),
+    st.integers(0, 12),
+    st.sampled_from(["report", "quarantine"]),
+    st.sampled_from(["auto", "whole", "answer"]),
 )
 @settings(deadline=None, max_examples=60)
 def test_two_batches_decide_as_one_run_over_both(
@@ -155,13 +160,16 @@ def test_two_batches_decide_as_one_run_over_both(
         assert first.metrics[count] + second.metrics[count] == whole.metrics[count]
 
 
-@given(corpora)
+@given(st.one_of(corpora, kin))
 @settings(deadline=None, max_examples=30)
-def test_threads_decide_nothing(rows: list[dict[str, Any]]) -> None:
+def test_threads_and_blocks_decide_nothing(rows: list[dict[str, Any]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         one = run(rows)
         patch.setattr(pl, "thread_pool_size", lambda: 4)
         patch.setattr("tasks.kernels.text._BLOCK_BYTES", 8)
+        patch.setattr("tasks.dedupe.passages._HELD_BYTES", 0)  # the text is read twice
+        patch.setattr("tasks.dedupe.passages._BLOCK_ROWS", 3)
+        patch.setattr("tasks.dedupe.rounds._ROWS", 2)
         many = run(rows)
     assert one.removed.equals(many.removed)
     assert one.facts == many.facts

@@ -19,7 +19,7 @@ from tasks.dedupe.semantic import _vectors
 from tasks.kernels import cosines
 from tasks.kernels.cosines import Vectors, first_alike
 from tasks.ledger import Decision
-from tests.test_dedupe import ask, corpora, frame, gone, least, text, threshold_of
+from tests.test_dedupe import ask, corpora, frame, gone, kin, least, text, threshold_of
 
 SYNONYMS = {"big": "large", "quick": "fast", "begin": "start", "A": "a"}
 
@@ -97,7 +97,7 @@ def test_who_went_for_a_row_that_goes_is_judged_again() -> None:
     assert decision.facts["duplicates_left"] == 0
 
 
-@given(corpora)
+@given(st.one_of(corpora, kin))
 @settings(deadline=None, max_examples=40)
 def test_no_likeness_is_left_and_the_output_again_loses_nothing(rows: list[dict[str, Any]]) -> None:
     decision = run(rows, shingle=2, bands=64)
