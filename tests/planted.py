@@ -31,5 +31,35 @@ OTHERS = (
     "4111 1111 1111 1111",
     "AKIAIOSFODNN7EXAMPLE",
 )
-PLANTED = EMAILS + PHONES + OTHERS
+DIRECTORY = (  # all in one field beside a conversation: fifty values in all
+    "aisha.bello@example.com",
+    "ben.carter@example.org",
+    "chen.yu@example.net",
+    "dana.novak@example.com",
+    "elif.kaya@example.org",
+    "felix.roth@example.net",
+    "gita.rao@example.com",
+    "hugo.silva@example.org",
+    "ines.moreau@example.net",
+    "jonas.lind@example.com",
+    "kofi.mensah@example.org",
+    "lucia.vega@example.net",
+    "mina.sato@example.com",
+    "noor.ali@example.org",
+    "otto.weiss@example.net",
+    "pia.costa@example.com",
+    "+1 202-555-0150",
+    "+1 202-555-0151",
+    "+1 202-555-0152",
+    "+1 202-555-0153",
+    "+1 202-555-0154",
+    "+1 202-555-0155",
+    "07700 900920",
+    "07700 900921",
+    "07700 900922",
+    "+44 20 7946 0031",
+    "+44 20 7946 0032",
+    "+44 20 7946 0033",
+)
+PLANTED = EMAILS + PHONES + OTHERS + DIRECTORY
 ALLOWED = "support@winnow.example"  # the demo recipe's allow-list: stays

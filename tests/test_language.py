@@ -79,3 +79,11 @@ def test_any_text_has_a_language_and_a_score(texts):
     assert found.height == len(texts)
     assert found["lang"].null_count() == found["score"].null_count() == 0
     assert found["score"].is_between(0, 1).all()
+
+
+@given(st.text(alphabet="ab 中\n`~@[<{hw.tp:/ \t", max_size=60), st.integers(1, 30))
+def test_a_sample_is_the_beginning_of_the_prose(piece, times):
+    text = piece * times
+    frame = pl.DataFrame({"text": [text]})
+    whole = frame.select(prose(pl.col("text").str.slice(0, 4000)).str.replace_all(r"\s+", " ").str.strip_chars())
+    assert frame.select(sample(pl.col("text"))).item() == whole.item()[:200]

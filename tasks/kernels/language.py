@@ -25,6 +25,7 @@ _BY_SCRIPT = ["zh", "wuu", "yue", "ja", "ko"]  # the model may not say these of 
 
 _CODE = r"(?s)```.*?(?:```|\z)|~~~.*?(?:~~~|\z)|`[^`\n]+`"
 _ADDRESS = r"(?:https?://|www\.)\S+|\S+@\S+\.\w+"
+_NOT_PLAIN = r"[`~@\[<{]|http|www\.|\s{3}|^\s"  # may begin what is no prose, or be longer than it looks
 _PLACEHOLDER = r"[\[<{][A-Z][A-Z0-9_]*[\]>}]"
 
 
@@ -34,8 +35,14 @@ def prose(text: pl.Expr) -> pl.Expr:
 
 
 def sample(text: pl.Expr) -> pl.Expr:
-    """What `detect` needs of a text: the beginning of its prose, on one line; at most 200 characters."""
-    found = prose(text.str.slice(0, _SEARCH_CHARS))
+    """What `detect` needs of a text: the beginning of its prose, on one line; at most 200 characters.
+
+    Most texts begin with nothing but prose; of those only as much is read as the 200 characters can come from.
+    """
+    beginning = text.str.slice(0, 2 * _READ_CHARS)
+    plain = ~beginning.str.contains(_NOT_PLAIN)
+    rest = prose(pl.when(plain).then(pl.lit("")).otherwise(text.str.slice(0, _SEARCH_CHARS)))
+    found = pl.when(plain).then(beginning).otherwise(rest)
     return found.str.replace_all(r"\s+", " ").str.strip_chars().str.slice(0, _READ_CHARS)
 
 
@@ -61,13 +68,14 @@ def detect(samples: pl.Series) -> pl.DataFrame:
 
 
 def _script_counts() -> list[pl.Expr]:
-    text = pl.col("text")
+    every = pl.col("text")
+    text = pl.when(every.str.len_bytes() > every.str.len_chars()).then(every).otherwise(pl.lit(""))  # the rest has none
     return [
         text.str.count_matches(r"\p{Han}").alias("han"),
         text.str.count_matches(r"[\p{Hiragana}\p{Katakana}]").alias("kana"),
         text.str.count_matches(r"\p{Hangul}").alias("hangul"),
         text.str.count_matches(r"[\p{L}--[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]]+").alias("words"),
-        text.str.count_matches(r"\p{L}").alias("letters"),
+        every.str.count_matches(r"\p{L}").alias("letters"),
     ]
 
 
