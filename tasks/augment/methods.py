@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline_config.data_schema import Augment
 from pipeline_config.errors import ConfigError
 from tasks.augment.chinese import EqualWords
+from tasks.augment.masked import Masked
 from tasks.augment.nlpaug_parts import augmenter_class, drawing_from
 from tasks.augment.protect import Script
 from tasks.augment.wordnet import Synonyms, dictionary_path
@@ -102,6 +104,22 @@ def load(name: str) -> Method:
     if name == "synonym":
         return NlpAug(name, _synonym_augmenter(dictionary_path()), languages=("en",))
     raise ConfigError(f"no augmenter is named {name!r}", place="augment.methods", cure="see `winnow config --schema`")
+
+
+def load_all(config: Augment, data_dir: Path) -> list[Method]:
+    """The augmenters of a configuration.
+
+    Raises:
+        ConfigError: a library or dictionary is not installed.
+    """
+    return [_load(name, config, data_dir) for name in config.methods]
+
+
+def _load(name: str, config: Augment, data_dir: Path) -> Method:
+    if name == "contextual":
+        assert config.masked_model is not None  # as the configuration has checked
+        return Masked(config.masked_model, data_dir)
+    return load(name)
 
 
 _WORDS: dict[str, Any] = {"tokenizer": str.split, "reverse_tokenizer": " ".join}

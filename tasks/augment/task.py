@@ -1,8 +1,6 @@
 """The stage: variants of some train rows, with other words in the user's turns."""
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -17,27 +15,28 @@ from tasks.kernels.rows import joined
 from tasks.ledger import Decision
 from tasks.stage import StageInput, stage
 
-if TYPE_CHECKING:
-    import numpy as np
-
-_READ, _BATCH = 128, 64  # tokens of a text that the encoder reads; texts at once
 _OF_NLPAUG = ("keyboard", "swap", "delete", "synonym")
 
 
 def references(config: Augment, run: Config, data_dir: Path) -> dict[str, str]:
-    """Digests of WordNet's dictionary, if synonyms are drawn from it, and of the encoder, if meanings are compared.
+    """Digests of WordNet's dictionary, of the masked model and of the encoder, where they are used.
 
     Raises:
         ConfigError: a method's library or dictionary is not installed.
-        ModelError: there is no such encoder.
+        ModelError: there is no such model.
     """
     found = {}
+    models = {}
     if config.min_similarity is not None:
+        models["encoder"] = config.encoder
+    if config.masked_model is not None and "contextual" in config.methods:
+        models["masked_model"] = config.masked_model
+    if models:
         from tasks.kernels.models import model_digest
         from tasks.key import library_versions
 
-        digest = model_digest(config.encoder, data_dir)
-        found["encoder"] = json_digest([digest, library_versions(("torch", "transformers"))])
+        versions = library_versions(("torch", "transformers"))
+        found = {name: json_digest([model_digest(model, data_dir), versions]) for name, model in models.items()}
     if any(method in _OF_NLPAUG for method in config.methods):
         nlpaug_parts.check_installed()
     if "chinese" in config.methods:
@@ -53,7 +52,7 @@ def references(config: Augment, run: Config, data_dir: Path) -> dict[str, str]:
 def augment(given: StageInput[Augment]) -> Decision:
     """More varied training prompts; assistant text is never altered, and no variant resembles another split's row."""
     from tasks.augment.decide import decide, drawn
-    from tasks.augment.methods import load
+    from tasks.augment.parallel import variants
     from tasks.kernels.likeness import views
 
     config = given.config
@@ -67,26 +66,8 @@ def augment(given: StageInput[Augment]) -> Decision:
     )
     other_split = pl.col("split").fill_null("train") != "train"
     others = given.rows.filter(other_split).select(*views()).collect()
-    methods = [load(name) for name in config.methods] if rows.height else []
-    alike = None if config.min_similarity is None else partial(_cosines, given)
-    return decide(_with_language(rows), others, methods, config, given.seed, alike)
-
-
-def _cosines(given: StageInput[Augment], texts: pl.Series, others: pl.Series) -> "np.ndarray":
-    """The cosine of each text to its other; (n,) float32 in [-1, 1]."""
-    from tasks.kernels.encoder import embed
-
-    vectors = embed(
-        [*texts, *others],
-        given.config.encoder,
-        given.data_dir,
-        max_length=_READ,
-        batch_size=_BATCH,
-        label="augment: meaning",
-    )
-    half = len(texts)
-    cosines: np.ndarray = (vectors[:half] * vectors[half:]).sum(axis=1)
-    return cosines
+    made = variants(_with_language(rows), config, given.seed, given.data_dir)
+    return decide(rows, made, others, config, given.data_dir)
 
 
 def _with_language(rows: pl.DataFrame) -> pl.DataFrame:
