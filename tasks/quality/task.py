@@ -22,7 +22,7 @@ def score(given: "StageInput[Quality]") -> "pl.DataFrame":
 
     rows = given.rows.select("row_id", "messages", "tools")
     scores = score_rows(rows, given.config)
-    if not given.config.models(given.run.model):
+    if not any((given.config.perplexity, given.config.difficulty, given.config.classifier)):
         return scores
     from tasks.quality.model_scores import score_by_models
 
