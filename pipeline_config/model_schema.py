@@ -66,6 +66,25 @@ class Partial(Strict):
     )
 
 
+class Adapter(Strict):
+    """Bottleneck adapters (Houlsby et al., 2019; Pfeiffer et al., 2021)."""
+
+    placement: Literal["pfeiffer", "houlsby"] = Field(
+        "pfeiffer", description="behind each feed-forward part; houlsby: behind attention too"
+    )
+    reduction_factor: int = Field(16, ge=1, description="how many times narrower than the model it is inside")
+    adapter_dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class Prompt(Strict):
+    """What prefix tuning and prompt tuning put before every example; examples are not packed with them."""
+
+    num_virtual_tokens: int = Field(16, ge=1)
+    init_text: str = Field(
+        "Answer the request as well as you can.", min_length=1, description="text to start from, repeated or cut to fit"
+    )
+
+
 class EarlyStopping(Strict):
     """Stop when the validation loss no longer falls."""
 
@@ -77,7 +96,9 @@ class Optimisation(Strict):
     """What train and distill share."""
 
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
-        "auto", description="auto: 1e-3 for LoRA, 1e-4 for full"
+        "auto",
+        description="auto: 1e-4 where weights of the model learn; ten times that for LoRA and adapters, a hundred "
+        "times for VeRA, prefix and prompt",
     )
     lr_scheduler_type: Schedule = "cosine"
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
@@ -110,9 +131,11 @@ class Train(Section, Optimisation):
     """Fine-tuning by one of several methods; `none` takes the model as it is."""
 
     model: str | None = neutral(None, description="base model (default: the top-level model)")
-    method: Literal["full", "partial", "lora", "none"] = "lora"
+    method: Literal["full", "partial", "lora", "adapter", "prefix", "prompt", "none"] = "lora"
     lora: Lora = Field(default_factory=Lora)
     partial: Partial = Field(default_factory=Partial)
+    adapter: Adapter = Field(default_factory=Adapter)
+    prompt: Prompt = Field(default_factory=Prompt)
     early_stopping: EarlyStopping | None = None
 
     @model_validator(mode="after")

@@ -72,6 +72,9 @@ SHAPING: dict[str, dict[str, Any]] = {
         "lora.lora_r": 4, "lora.lora_alpha": 4, "lora.lora_dropout": 0.1, "lora.lora_target": ["q_proj"],
         "lora.use_rslora": True, "lora.use_dora": True, "lora.use_pissa": True, "lora.use_vera": True,
         "lora.loraplus_lr_ratio": 2, "partial": {"layers": 1}, "partial.layers": "last-1", "partial.modules": ["mlp"],
+        "adapter": {"reduction_factor": 4}, "adapter.placement": "houlsby", "adapter.reduction_factor": 4,
+        "adapter.adapter_dropout": 0.1, "prompt": {"init_text": "Go."}, "prompt.num_virtual_tokens": 3,
+        "prompt.init_text": "Go.",
     },
     "distill": {
         **{f"small.{name}": value for name, value in OPTIMISATION.items()},

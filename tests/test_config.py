@@ -48,7 +48,7 @@ def test_a_mistyped_section_is_found(tmp_path: Path) -> None:
     [
         ("dedupe: {threshold: much}", "dedupe.threshold is 'much'"),
         ("dedupe: {threshold: 1.5}", "less than or equal to 1"),
-        ("train: {method: lara}\ntokenize: {}", "'full', 'partial', 'lora' or 'none'"),
+        ("train: {method: lara}\ntokenize: {}", "'full', 'partial', 'lora', 'adapter', 'prefix', 'prompt' or 'none'"),
         ("train: {}", "train needs tokenize"),
         ("tokenize: {}\ntrain: {early_stopping: {}}", "validation split"),
         ("distill: {}", "distill needs train"),

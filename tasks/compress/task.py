@@ -25,9 +25,10 @@ def compress(given: StageInput[Compress]) -> Output:
 def _export(given: StageInput[Compress], name: str, export: Export) -> Output:
     import torch
 
+    from tasks.kernels.attached import is_attached, seal
     from tasks.kernels.models import load_causal, load_tokenizer
     from tasks.kernels.publish import size_mb, write_model
-    from tasks.kernels.published import teacher_folder
+    from tasks.kernels.published import ADAPTER_FOLDER, teacher_folder
 
     source = teacher_folder(export.from_, given.upstream, place=f"compress.{name}.from")
     target = given.out / name
@@ -35,7 +36,11 @@ def _export(given: StageInput[Compress], name: str, export: Export) -> Output:
     ids = torch.tensor([tokenizer(_PROBE, add_special_tokens=False)["input_ids"]])
     with torch.inference_mode():
         expected = model(input_ids=ids, use_cache=False).logits
+    if is_attached(source):
+        model = load_causal(str(source), "float32", whole=False)
     write_model(model.to(getattr(torch, export.dtype)), tokenizer, target, _card(name, export, source, size_mb(source)))
+    if is_attached(source):
+        seal(target, source / ADAPTER_FOLDER)
     with torch.inference_mode():
         again = load_causal(str(target), "float32")(input_ids=ids, use_cache=False).logits
     metrics = {

@@ -39,6 +39,7 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
     """Make one student and publish it; its tokenizer and chat template are its teacher's."""
     import torch
 
+    from tasks.kernels.attached import is_prompted
     from tasks.kernels.models import load_causal, load_tokenizer
     from tasks.kernels.objective import Objective, Teacher
     from tasks.kernels.precision import resolve_dtype
@@ -48,15 +49,18 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
 
     place = f"distill.{name}"
     folder = _teacher_folder(given, student, place)
-    tokenizer, model = load_tokenizer(str(folder)), load_causal(str(folder), "float32")
+    tokenizer, model = load_tokenizer(str(folder)), load_causal(str(folder), "float32", whole=False)
     vocabulary = model.get_input_embeddings().num_embeddings
-    rows = training_rows(given.upstream["tokenize"].rows(), student, vocabulary=vocabulary, place=place)
     dtype = resolve_dtype(student.precision, place=f"{place}.precision")
+    guide = load_causal(str(folder), dtype)
+    if is_prompted(guide):
+        student = student.model_copy(update={"packing": False})
+    rows = training_rows(given.upstream["tokenize"].rows(), student, vocabulary=vocabulary, place=place)
     autocast = None if dtype == "float32" else getattr(torch, dtype)
     rate = LEARNING_RATE if student.learning_rate == "auto" else student.learning_rate
     facts: dict[str, Any] = {"method": "distill", "learning_rate": rate, "precision": dtype, **rows.facts}
     facts |= _shrink(model, student, rows, autocast, pad_id(tokenizer), place)
-    teacher = Teacher(load_causal(str(folder), dtype), student.alpha, student.temperature)
+    teacher = Teacher(guide, student.alpha, student.temperature)
     fitted = fit(
         model,
         Objective(model, teacher, dtype=autocast),

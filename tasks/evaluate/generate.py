@@ -8,10 +8,14 @@ length: a model that learned to be brief would otherwise look slow beside one th
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tasks.kernels.attached import has_prompt
 from tasks.kernels.batches import by_length
 from tasks.kernels.progress import track
+
+if TYPE_CHECKING:
+    import torch
 
 _MAX_TOKENS = 16_384  # of a batch of prompts, padding included
 _PROBE_PROMPTS = 8
@@ -75,7 +79,8 @@ def _generate(
     for row, tokens in enumerate(prompts):
         ids[row, width - len(tokens) :] = torch.as_tensor(tokens)
         seen[row, width - len(tokens) :] = 1
-    model.generation_config = GenerationConfig(
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner.generation_config = GenerationConfig(
         max_new_tokens=new_tokens,
         min_new_tokens=new_tokens if exactly else None,
         do_sample=False,
@@ -85,6 +90,22 @@ def _generate(
         pad_token_id=pad,
     )
     with torch.inference_mode():
-        out = model.generate(input_ids=ids.to(model.device), attention_mask=seen.to(model.device))
-    new: list[list[int]] = out[:, width:].tolist()
+        ids, seen = ids.to(model.device), seen.to(model.device)
+        if has_prompt(model):
+            new: list[list[int]] = inner.generate(**_behind_prompt(model, ids, seen)).tolist()
+            return new
+        new = model.generate(input_ids=ids, attention_mask=seen)[:, width:].tolist()
     return new
+
+
+def _behind_prompt(model: Any, ids: "torch.Tensor", seen: "torch.Tensor") -> dict[str, Any]:
+    """A batch as embeddings with the virtual tokens right before each prompt: peft puts them before the padding, where
+    they have other positions than in training."""
+    import torch
+
+    virtual = model.get_prompt(batch_size=len(ids)).to(model.dtype)  # (B, n, d)
+    known = model.get_input_embeddings()(ids)
+    both = torch.cat([virtual, known], dim=1)
+    mask = torch.cat([torch.ones_like(seen[:, :1]).expand(-1, virtual.shape[1]), seen], dim=1)
+    order = torch.argsort(mask, dim=1, stable=True)  # padding first, the rest as it was
+    return {"inputs_embeds": both.gather(1, order[..., None].expand_as(both)), "attention_mask": mask.gather(1, order)}

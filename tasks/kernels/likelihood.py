@@ -84,7 +84,10 @@ def _batch_losses(model: Any, batch: Sequence[tuple[Sequence[int], Sequence[bool
 
 def _logits_at(model: Any, ids: "torch.Tensor", seen: "torch.Tensor", at: "torch.Tensor") -> "torch.Tensor":
     """The model's logits at the positions where `at` is True: (n, vocabulary)."""
-    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0][at].unsqueeze(0),))
+    width = at.shape[1]  # virtual tokens may stand before them
+    hook = model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, inputs: (inputs[0][:, -width:][at].unsqueeze(0),)
+    )
     try:
         logits: torch.Tensor = model(input_ids=ids, attention_mask=seen, use_cache=False).logits
     finally:

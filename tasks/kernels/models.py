@@ -10,10 +10,12 @@ from typing import Any
 
 from pipeline_config.errors import ModelError
 from tasks.kernels.assets import asset_file, find_asset, is_asset
+from tasks.kernels.attached import attach, configuration, is_attached
 from tasks.kernels.conversion import converted_digest, converted_folder
 from tasks.kernels.digests import FileDigests, json_digest
 from tasks.kernels.hub import cached_snapshot, download, published
 from tasks.kernels.model_check import ModelKind, check_folder, check_model, existing_folder
+from tasks.kernels.published import ADAPTER_FOLDER
 from tasks.kernels.quiet import quiet
 
 __all__ = ["ModelKind", "check_model", "load_causal", "load_tokenizer", "model_digest", "model_folder"]
@@ -78,19 +80,21 @@ def load_tokenizer(folder: str) -> Any:
     """
     from transformers import AutoTokenizer
 
+    given = {"config": configuration(Path(folder))} if is_attached(Path(folder)) else {}
     with quiet():
         try:
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **given)
         except Exception as error:  # whatever a foreign tokenizer file brings about
             raise unloadable("tokenizer", folder, error) from error
 
 
-def load_causal(folder: str, dtype: str) -> Any:
+def load_causal(folder: str, dtype: str, *, whole: bool = True) -> Any:
     """The causal language model of a folder, in evaluation mode.
 
     Args:
         folder: as `model_folder` gives it.
         dtype: `float32`, `bfloat16` or `float16`; weights are cast while they are read.
+        whole: with what is attached to it (`attached.py`); False: the base alone.
 
     Raises:
         ModelError: transformers can't load it, or weights are missing (they would be random numbers).
@@ -99,6 +103,7 @@ def load_causal(folder: str, dtype: str) -> Any:
     from transformers import AutoModelForCausalLM
 
     check_folder(Path(folder), "causal")
+    given = {"config": configuration(Path(folder))} if is_attached(Path(folder)) else {}
     with quiet():
         try:
             model, found = AutoModelForCausalLM.from_pretrained(
@@ -107,11 +112,12 @@ def load_causal(folder: str, dtype: str) -> Any:
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **given,
             )
         except Exception as error:  # whatever a foreign configuration or weight file brings about
             raise unloadable("model", folder, error) from error
     refuse_random_weights(folder, found)
-    return model.eval()
+    return attach(model.eval(), Path(folder) / ADAPTER_FOLDER) if given and whole else model.eval()
 
 
 def refuse_random_weights(folder: str, found: dict[str, Any]) -> None:
@@ -130,7 +136,7 @@ def _of_folder(folder: Path, digests: FileDigests) -> str:
     """One digest over the files that shape what a model computes; notes and training states aside."""
     files = sorted(
         path
-        for path in [*folder.iterdir(), *folder.glob("1_Pooling/config.json")]
+        for path in [*folder.iterdir(), *folder.glob("1_Pooling/config.json"), *folder.glob("adapter/*")]
         if path.is_file() and path.suffix in _SHAPES_OUTPUT and path.name not in _BESIDE_THE_POINT
     )
     return json_digest([[path.relative_to(folder).as_posix(), digests.of(path)] for path in files])

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from pipeline_config.errors import ModelError
+from tasks.kernels.attached import is_prompted
 from tasks.kernels.losses import Head, Teaching, completion_loss
 from tasks.kernels.packing import IGNORED
 
@@ -131,12 +132,12 @@ def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
 
 def learned_logits(model: Any, batch: Batch, learned: torch.Tensor) -> torch.Tensor:
     """The model's own logits at the positions that predict a learned token, (n, V)."""
-    narrow: Callable[..., Any] = lambda _, arguments: (arguments[0][:, :-1][learned],)  # noqa: E731
+    width = batch["input_ids"].shape[1]  # virtual tokens may stand before them
+    positions = {} if is_prompted(model) else {"position_ids": batch["position_ids"]}
+    narrow: Callable[..., Any] = lambda _, arguments: (arguments[0][:, -width:][:, :-1][learned],)  # noqa: E731
     handle = causal(model).get_output_embeddings().register_forward_pre_hook(narrow)
     try:
-        logits: torch.Tensor = model(
-            input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False
-        ).logits
+        logits: torch.Tensor = model(input_ids=batch["input_ids"], use_cache=False, **positions).logits
     finally:
         handle.remove()
     return logits
@@ -144,6 +145,8 @@ def learned_logits(model: Any, batch: Batch, learned: torch.Tensor) -> torch.Ten
 
 def logits_are_linear(model: Any) -> bool:
     """Whether a model's logits are its projection of the last hidden states and nothing else; tried on a few tokens."""
+    if is_prompted(model):
+        return False
     batch = _probe(model)
     head = head_of(model)
     with torch.no_grad(), _evaluating(model):

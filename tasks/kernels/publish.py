@@ -66,9 +66,10 @@ def write_adapter(model: Any, folder: Path, base: str, card: str, start: Path | 
 def stored_dtype(folder: str) -> Any:
     """The number format a model's weights are stored in (a torch dtype; float32 where its configuration is silent)."""
     import torch
-    from transformers import AutoConfig
 
-    found = getattr(AutoConfig.from_pretrained(folder, trust_remote_code=False), "dtype", None)
+    from tasks.kernels.attached import configuration
+
+    found = getattr(configuration(Path(folder)), "dtype", None)
     return found if isinstance(found, torch.dtype) else torch.float32
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_config.errors import ModelError
 from pipeline_config.fields import key_values
 from pipeline_config.model_schema import Train
 from pipeline_config.schema import Config
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
     Card = Callable[[str, dict[str, Any], dict[str, float]], str]
 
-LEARNING_RATES = {"full": 1e-4, "partial": 1e-4, "lora": 1e-3}  # an adapter takes ten times what all weights take
+LEARNING_RATES = {"full": 1e-4, "partial": 1e-4, "lora": 1e-3, "adapter": 1e-3, "prefix": 1e-2, "prompt": 1e-2}
+VERA_RATE = 1e-2
+ATTACHED = ("adapter", "prefix", "prompt")  # what is learned can't be merged into the weights
 HISTORY = "history.json"
 
 
@@ -78,15 +81,22 @@ def train(given: StageInput[Train]) -> Output:
 def _check_targets(config: Train, run: Config) -> None:
     """Look the targets up in the weight files, where they are at hand: a model not fetched yet is looked at later."""
     from tasks.kernels.assets import is_asset
+    from tasks.kernels.attached import is_attached
     from tasks.kernels.model_check import existing_folder
     from tasks.train.targets import check_lora_targets, chosen_parameters, stored_names
 
     name = base_model(run)
-    folder = None if is_asset(name) or config.method in ("full", "none") else existing_folder(name)
+    folder = None if is_asset(name) or config.method == "none" else existing_folder(name)
+    if folder and is_attached(folder):
+        raise ModelError(
+            f"{name} is a base model with something attached to it that can't be merged",
+            place="train.model",
+            cure="train from its base model",
+        )
     names = stored_names(folder) if folder else []
     if names and config.method == "partial":
         chosen_parameters(names, config.partial)
-    elif names:
+    elif names and config.method == "lora":
         check_lora_targets(names, config.lora)
 
 
@@ -106,14 +116,19 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     is_lora = config.method == "lora"
     dtype = resolve_dtype(config.precision, place="train.precision")
     set_seed(given.seed)
+    is_frozen = is_lora or config.method in ATTACHED
     start = given.work / "start" if is_lora and config.lora.use_pissa else None
-    model = load_causal(folder, dtype if is_lora and start is None else "float32")
+    model = load_causal(folder, dtype if is_frozen and start is None else "float32")
+    settings = config.model_copy(update={"packing": False}) if config.method in ("prefix", "prompt") else config
     rows = training_rows(
-        given.upstream["tokenize"].rows(), config, vocabulary=model.get_input_embeddings().num_embeddings, place="train"
+        given.upstream["tokenize"].rows(),
+        settings,
+        vocabulary=model.get_input_embeddings().num_embeddings,
+        place="train",
     )
-    if config.packing:
+    if settings.packing:
         check_packing(model)
-    rate = LEARNING_RATES[config.method] if config.learning_rate == "auto" else config.learning_rate
+    rate = learning_rate(config)
     if is_lora:
         from tasks.train.lora import keep_start, with_lora
 
@@ -122,13 +137,17 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
             keep_start(model, start)
     elif config.method == "partial":
         _freeze(model, config)
+    elif config.method in ATTACHED:
+        from tasks.train.attach import with_attached
+
+        model = with_attached(model, config, tokenizer, given.seed)
     autocast = None if dtype == "float32" else getattr(torch, dtype)
     fitted = fit(
         model,
         Objective(model, dtype=autocast),
         rows.train,
         rows.validation,
-        config,
+        settings,
         learning_rate=rate,
         seed=given.seed,
         pad=pad_id(tokenizer),
@@ -141,11 +160,34 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     metrics = dict(fitted.metrics)
     if is_lora:
         model, metrics["merge_max_logit_difference"] = _merged(given, folder, model, rows, text, start)
-    write_model(model.to(stored_dtype(folder)), tokenizer, given.out / MODEL_FOLDER, text)
+    if config.method in ATTACHED:
+        _publish_attached(given, folder, model, tokenizer, text)
+    else:
+        write_model(model.to(stored_dtype(folder)), tokenizer, given.out / MODEL_FOLDER, text)
     (given.out / HISTORY).write_text(json.dumps(fitted.history, indent=0, sort_keys=True) + "\n", encoding="utf-8")
     metrics["size_mb"] = size_mb(given.out / MODEL_FOLDER)
     facts = {"method": config.method, "learning_rate": rate, "precision": dtype, **counted, **rows.facts}
     return Output(metrics, {**facts, "diagnosis": fitted.diagnosis.facts})
+
+
+def learning_rate(config: Train) -> float:
+    """The learning rate of a configuration, chosen by method where it says `auto`."""
+    if config.learning_rate != "auto":
+        return config.learning_rate
+    return VERA_RATE if config.method == "lora" and config.lora.use_vera else LEARNING_RATES[config.method]
+
+
+def _publish_attached(given: StageInput[Train], folder: str, model: Any, tokenizer: Any, card: str) -> None:
+    from tasks.kernels.attached import seal
+    from tasks.kernels.model_card import public_name
+    from tasks.kernels.publish import link_model
+    from tasks.kernels.published import ADAPTER_FOLDER, MODEL_FOLDER
+    from tasks.train.attach import save_attached
+
+    adapter = given.out / ADAPTER_FOLDER
+    save_attached(model, given.config, adapter, public_name(base_model(given.run)), card)
+    link_model(Path(folder), tokenizer, given.out / MODEL_FOLDER, card)
+    seal(given.out / MODEL_FOLDER, adapter)
 
 
 def _merged(
@@ -190,6 +232,12 @@ def _summary(config: Train, rate: float) -> str:
     if config.method == "partial":
         what = [f"layers {config.partial.layers}"] * (config.partial.layers is not None) + config.partial.modules
         return f"Fine-tuned in part ({', '.join(what)}), learning rate {rate:g}; the other weights are the base's."
+    if config.method in ATTACHED:
+        what = f"{config.adapter.placement} adapters" if config.method == "adapter" else f"a learned {config.method}"
+        return (
+            f"The base model with {what}, learning rate {rate:g}. What was learned is in `adapter/` and can't be merged: "
+            "winnow loads both together, `from_pretrained` refuses this folder."
+        )
     lora = config.lora
     variants = {"rsLoRA": lora.use_rslora, "DoRA": lora.use_dora, "PiSSA": lora.use_pissa, "VeRA": lora.use_vera}
     variants["LoRA+"] = lora.loraplus_lr_ratio > 1
