@@ -27,7 +27,7 @@ METHODS = {
     "pfeiffer": {"method": "adapter", "adapter": {"reduction_factor": 2}, "learning_rate": 0.02},
     "houlsby": {"method": "adapter", "adapter": {"placement": "houlsby", "reduction_factor": 4}, "learning_rate": 0.02},
     "prefix": {"method": "prefix", "prompt": {"num_virtual_tokens": 6}, "learning_rate": 0.1},
-    "prompt": {"method": "prompt", "prompt": {"num_virtual_tokens": 6}, "learning_rate": 0.1},
+    "prompt": {"method": "prompt", "prompt": {"num_virtual_tokens": 24}, "learning_rate": 0.1},
 }
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -52,6 +52,7 @@ def _export(given: StageInput[Compress], name: str, export: Export) -> Output:
 
 
 def _card(name: str, export: Export, source: Path, before: float) -> str:
+    from tasks.kernels.attached import is_attached
     from tasks.kernels.model_card import base_of, licence_of, model_card
 
     return model_card(
@@ -62,4 +63,5 @@ def _card(name: str, export: Export, source: Path, before: float) -> str:
         data={},
         settings=export.model_dump(mode="json", by_alias=True),
         metrics={"size_mb_before": before},
+        alone=not is_attached(source),
     )

@@ -93,7 +93,7 @@ def _answer(
 
 def weights_mb(folder: Path) -> float:
     """Size of a model's weight files in 10^6 bytes."""
-    return sum(path.stat().st_size for path in sorted(folder.glob("*.safetensors"))) / 1e6
+    return sum(path.stat().st_size for path in sorted(folder.rglob("*.safetensors"))) / 1e6
 
 
 def context_length(folder: Path) -> int | None:

@@ -21,6 +21,7 @@ def model_card(
     data: Mapping[str, Any],
     settings: Mapping[str, Any],
     metrics: Mapping[str, float],
+    alone: bool = True,
 ) -> str:
     """A model card in Markdown with the front matter that hubs read.
 
@@ -31,16 +32,18 @@ def model_card(
         data: counts of the rows and tokens.
         settings: the configuration section.
         metrics: numbers that the same run gives again; no times.
+        alone: whether `from_pretrained` loads it; False: it has something attached (`attached.py`).
     """
     known = licence.lower() if licence else "unknown"
     front = ["---", "library_name: transformers", f"license: {known}", f"base_model: {json.dumps(base)}", "---"]
+    how = "with `transformers.AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`"
     body = [
         f"# {title}",
         "",
         summary,
         "",
         f"- Base model: `{base}`, licence {licence or 'unknown: see the base model'}; these weights are under it too.",
-        "- Load with `transformers.AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`.",
+        f"- Load {how if alone else 'with Winnow (`winnow evaluate`); what was learned is in `adapter/`'}.",
         "",
         "## Data",
         "",

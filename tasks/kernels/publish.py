@@ -74,8 +74,8 @@ def stored_dtype(folder: str) -> Any:
 
 
 def size_mb(folder: Path) -> float:
-    """Megabytes (10^6) of a model's weights on disk."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e6
+    """Megabytes (10^6) of a model's weights on disk, with what is attached to them."""
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors")) / 1e6
 
 
 def _write_tokenizer(tokenizer: Any, folder: Path) -> None:

@@ -1,10 +1,11 @@
 """Where the model stages leave their models, and under which names later stages find them.
 
-    train      <artifact>/model/     as `tuned`, beside `adapter/` (LoRA only)
+    train      <artifact>/model/     as `tuned`, beside `adapter/` where there is one
     distill    <artifact>/<name>/    one folder a student, as its name in the configuration
     compress   <artifact>/<name>/    one folder an export, as its name in the configuration
 
-Every such folder loads with `from_pretrained` alone: weights, tokenizer, chat template, model card.
+Every such folder loads with `from_pretrained` alone: weights, tokenizer, chat template, model card; except where what
+was learned can't be merged (`attached.py`).
 """
 
 from collections.abc import Mapping

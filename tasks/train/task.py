@@ -68,6 +68,7 @@ def train(given: StageInput[Train]) -> Output:
             data=data,
             settings=settings,
             metrics=metrics,
+            alone=config.method not in ATTACHED,
         )
 
     if config.method == "none":
@@ -233,10 +234,10 @@ def _summary(config: Train, rate: float) -> str:
         what = [f"layers {config.partial.layers}"] * (config.partial.layers is not None) + config.partial.modules
         return f"Fine-tuned in part ({', '.join(what)}), learning rate {rate:g}; the other weights are the base's."
     if config.method in ATTACHED:
-        what = f"{config.adapter.placement} adapters" if config.method == "adapter" else f"a learned {config.method}"
+        added = f"{config.adapter.placement} adapters" if config.method == "adapter" else f"a learned {config.method}"
         return (
-            f"The base model with {what}, learning rate {rate:g}. What was learned is in `adapter/` and can't be merged: "
-            "winnow loads both together, `from_pretrained` refuses this folder."
+            f"The base model with {added}, learning rate {rate:g}. What was learned is in `adapter/` and can't be "
+            "merged: winnow loads both together, `from_pretrained` refuses this folder."
         )
     lora = config.lora
     variants = {"rsLoRA": lora.use_rslora, "DoRA": lora.use_dora, "PiSSA": lora.use_pissa, "VeRA": lora.use_vera}
