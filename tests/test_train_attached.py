@@ -153,3 +153,17 @@ def test_a_packed_row_is_never_put_behind_a_prefix(run: Run) -> None:
     output, out = run(**METHODS["prefix"], max_steps=1, packing=True, per_device_train_batch_size=4)
     lines = [json.loads(line) for line in [(out / "history.json").read_text()]]
     assert output.metrics["rows_seen"] == 4, lines
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_best_checkpoint_is_what_is_published(run: Run, base: Path, name: str) -> None:
+    """Train and validation contradict each other, so the last step is not the best; what loads has the best loss."""
+    tokens = tokens_of(config_of(base))
+    rows = tokens.filter(pl.col("split") == "validation").with_columns(pl.col("input_ids").list.reverse())
+    tokens = pl.concat([tokens.filter(pl.col("split") == "train"), rows])
+    output, out = run(tokens=tokens, **METHODS[name], max_steps=24, eval_steps=2, early_stopping={"patience": 9})
+    seen = [line["eval_loss"] for line in json.loads((out / "history.json").read_text()) if "eval_loss" in line]
+    assert output.metrics["eval_loss"] == min(seen) < seen[-1]
+    ids, masks = rows["input_ids"].to_list(), rows["loss_mask"].to_list()
+    found = example_losses(load_causal(str(out / "model"), "float32"), ids, masks, batch_size=2, label="").sum(0)
+    assert found[0] / found[1] == pytest.approx(min(seen), rel=1e-4)
