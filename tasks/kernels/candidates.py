@@ -309,7 +309,9 @@ def _post(lookup: Lookup, tally: Int64s, elements: Hashes, size: int, threshold:
     size_class, prefix = _size_class(size), size - math.ceil(threshold * size - _SLACK) + 1
     while posted + prefix > postings.shape[0]:
         more = np.empty((max(4096, 2 * postings.shape[0]), 4), np.int32)
-        more[:posted] = postings[:posted]
+        for old in range(posted):  # a slice would be checked for its shape, which takes seconds to compile
+            for part in range(4):
+                more[old, part] = postings[old, part]
         postings = more
     for position in range(prefix):
         index, keys, older = _hang(index, keys, _posting_key(elements[position], size_class), posted)
