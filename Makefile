@@ -20,6 +20,7 @@ lint: .venv/dev.stamp
 	$(BIN)/lint-imports
 
 bench: .venv/test.stamp  ## the benchmarks; nothing else should run meanwhile
+	$(BIN)/python -m pytest -q -m slow
 	$(BIN)/python -m benchmarks
 
 crash: .venv/test.stamp  ## the tiny recipe killed fifty times at random moments (about half an hour)

@@ -2,8 +2,8 @@
 
 Below Prefect: the stages go through `tasks.execute`. Every attempt is a fork of a parent that only imports, which is
 what takes long. One data folder is filled without disturbance; in the other, each attempt goes on from what the ones
-before it published, until the stage it is to be killed in (by SIGKILL): in the middle of the stage's function, then
-between the writing of its artifact and the rename that would make it visible.
+before it published, until the stage it is to be killed in (by SIGKILL): in the middle of the stage's function, and
+every second one between the writing of its artifact and the rename that would make it visible.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from tasks.execute import examine, produce
 from tasks.stage import Stage
 from tests.toy_model import make_toy_model
 
-MOMENTS = ("function", "rename")
+MOMENT = dict(zip(STAGES, itertools.cycle(("function", "rename")), strict=False))  # stage → where it is killed
 _OURS = f"{os.sep}tasks{os.sep}"
 
 
@@ -42,10 +42,9 @@ def main(folder: Path) -> None:
     ends = {"undisturbed": in_a_fork(lambda: noting_modules(whole, folder / "modules"))}
     preload(folder / "modules")
     calls: dict[str, int] = json.loads(counts.read_text())
-    for name in STAGES:
-        for moment in MOMENTS:
-            work = functools.partial(run, config, folder / "broken", kill=(name, moment), calls=calls)
-            ends[f"{name}, {moment}"] = in_a_fork(work)
+    for name, moment in MOMENT.items():
+        work = functools.partial(run, config, folder / "broken", kill=(name, moment), calls=calls)
+        ends[f"{name}, {moment}"] = in_a_fork(work)
     ends["last"] = in_a_fork(lambda: run(config, folder / "broken"))
     (folder / "attempts.json").write_text(json.dumps(ends))
 

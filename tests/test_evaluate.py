@@ -401,6 +401,7 @@ def test_one_model_is_measured_on_rows_outside_any_run(tmp_path: Path, toy: Path
         evaluate_model(str(toy), empty, config, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_real_model_prefers_true_answers(tmp_path_factory: pytest.TempPathFactory) -> None:
     pairs = [

@@ -261,6 +261,7 @@ def test_a_row_of_weight_zero_teaches_nothing(run: Run, base: Path) -> None:
     assert with_zero.metrics["loss_first"] == pytest.approx(without.metrics["loss_first"], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_real_model_learns_and_is_merged_without_loss(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

@@ -10,7 +10,7 @@ from tasks.stage import StageInput, stage
 _PROBE = "def area(radius):\n    return 3.14159 * radius ** 2\n你好，今天天气很好。"
 
 
-@stage("compress", libraries=("torch", "transformers", "safetensors", "tokenizers"))
+@stage("compress", libraries=("torch", "transformers", "peft", "safetensors", "tokenizers"))
 def compress(given: StageInput[Compress]) -> Output:
     """Publish a folder for each export."""
     metrics: dict[str, float] = {}

@@ -22,7 +22,7 @@ _CALIBRATION_ROWS = 1  # packed rows, some 500 tokens
 
 @stage(
     "distill",
-    libraries=("torch", "transformers", "accelerate", "safetensors", "tokenizers", "numba", "numpy"),
+    libraries=("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numba", "numpy"),
 )
 def distill(given: StageInput[Distill]) -> Output:
     """Publish a folder for each student, and its loss curve in it."""

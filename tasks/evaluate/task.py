@@ -56,6 +56,8 @@ def references(config: Evaluate, run: Config, data_dir: Path) -> dict[str, str]:
     libraries=(
         "torch",
         "transformers",
+        "peft",
+        "safetensors",
         "tokenizers",
         "numpy",
         "evaluate",

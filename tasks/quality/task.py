@@ -45,7 +45,7 @@ def references(config: Quality, run: Config, data_dir: Path) -> dict[str, str]:
     digests.save()
     models = config.models(run.model)
     found |= {f"{name}_model": model_digest(model, data_dir) for name, (model, _) in models.items()}
-    return found | ({name: version(name) for name in ("torch", "transformers")} if models else {})
+    return found | ({name: version(name) for name in ("torch", "transformers", "peft")} if models else {})
 
 
 @stage(
