@@ -47,6 +47,7 @@ CURVES: dict[str, tuple[str, list[dict[str, float]]]] = {
     "still falling, no validation": ("under-fitting", lines(lambda n: 4 - n / 40, noise=0.05)),
     "hardly falls": ("under-fitting", lines(lambda n: 3 - n / 4000, lambda n: 3.1 - n / 4000, noise=0.02)),
     "rises": ("diverging", lines(lambda n: 2 + n / 20, lambda n: 2 + n / 20, noise=0.05)),
+    "hard batches came last": ("healthy", lines(lambda n: falling(n) + (0.4 if n > 68 else 0), falling)),
     "blows up late": ("diverging", lines(lambda n: falling(n) + max(0, n - 60) * 0.3, noise=0.05)),
     "scatters": ("noisy", lines(lambda n: 2.0, noise=0.8)),
     "scatters more than it falls": ("noisy", lines(lambda n: 2.0 - n / 800, noise=0.4)),

@@ -66,7 +66,7 @@ def diagnose(history: Sequence[Mapping[str, float]], *, restored: bool = False) 
             f"{_count(len(validation), 'validation loss', 'validation losses')}: too few to see a shape.",
             "Train for more steps, or lower eval_steps.",
         )
-    found = _diverging(training) or _over_fitting(training, validation, restored)
+    found = _diverging(training, validation) or _over_fitting(training, validation, restored)
     return (
         found or _noisy(training, validation) or _under_fitting(training, validation) or _healthy(training, validation)
     )
@@ -99,8 +99,11 @@ def told(facts: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _diverging(training: Points) -> Diagnosis | None:
-    """The level of the training loss ends well above its lowest, and not by the noise of single steps."""
+def _diverging(training: Points, validation: Points) -> Diagnosis | None:
+    """The level of the training loss ends well above its lowest, and not by the noise of single steps.
+
+    The validation loss is measured on the same rows each time: while it is at its lowest, harder batches came last.
+    """
     if len(training) < _FEWEST_STEPS:
         return None
     levels, noise = _levels(training), _noise(training)
@@ -110,6 +113,8 @@ def _diverging(training: Points) -> Diagnosis | None:
     if rise < _BLOWN * lowest[1] or rise < 3 * noise / math.sqrt(window) or rise < _LEAST_RISE:
         return None
     if rise < _STEADY * _movement([value for step, value in levels if step >= lowest[0]]):
+        return None
+    if len(validation) > 1 and validation[-1][1] <= (1 + _TURNED) * min(value for _, value in validation):
         return None
     return Diagnosis(
         "diverging",
