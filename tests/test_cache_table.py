@@ -238,7 +238,7 @@ CODE = [
     # libraries
     Line("the library that repairs text", other_version("ftfy"), "clean report", "-> 99.0"),
     Line("the library that draws variants", other_version("nlpaug"), "augment report", "nlpaug"),
-    Line("the library that trains", other_version("peft"), "train report", "peft"),
+    Line("the library that trains", other_version("peft"), "train distill compress evaluate report", "peft"),
     Line("a library that shapes nothing", other_version("tqdm"), ""),
 ]  # fmt: skip
 

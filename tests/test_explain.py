@@ -31,7 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_source(folder, [*records(), other, long, evil], broken=2)
     quality = {"thresholds": {"max_prompt_chars": 200, "min_answer_words": 4}}
     balance = {"mode": "apply", "by": "source", "cap": 100, "max_repeats": 2}
-    write_config(folder, quality=quality, balance=balance, augment={"share": 0.5})
+    write_config(folder, quality=quality, balance=balance, augment={"share": 0.5, "min_similarity": None})
     return folder
 
 

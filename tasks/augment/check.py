@@ -7,7 +7,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipeline_config.data_schema import Augment
-from tasks.kernels.encoder import embed
 from tasks.kernels.language import detect, sample
 from tasks.kernels.likeness import likenesses, nearest, views
 from tasks.kernels.rows import joined
@@ -54,6 +53,8 @@ def _other_meaning(new: pl.Series, old: pl.Series, config: Augment, data_dir: Pa
     """Whether the cosine of a variant's prompt and its parent's is below the bound."""
     if config.min_similarity is None or new.is_empty():
         return np.zeros(len(new), dtype=bool)
+    from tasks.kernels.encoder import embed
+
     vectors = embed(
         [*old, *new], config.encoder, data_dir, max_length=_TOKENS, batch_size=_BATCH, label="augment: meaning"
     )
