@@ -13,8 +13,7 @@ from typing import Any
 
 from pipeline_config.errors import ModelError
 from tasks.augment.protect import Script
-from tasks.kernels.models import load_tokenizer, model_folder, refuse_random_weights, unloadable
-from tasks.kernels.quiet import quiet
+from tasks.kernels.models import load_float32, load_tokenizer, model_folder
 
 _LIKELIEST = 8  # words to draw from
 _LOOKED_AT = 40  # tokens among which those words are looked for
@@ -67,9 +66,6 @@ class Masked:
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         """The tokenizer and the model, in float32."""
-        import torch
-        from transformers import AutoModelForMaskedLM
-
         tokenizer = load_tokenizer(self._folder)
         if tokenizer.mask_token is None:
             raise ModelError(
@@ -77,16 +73,4 @@ class Masked:
                 place="augment.masked_model",
                 cure="give a model that fills masks, such as a BERT",
             )
-        with quiet():
-            try:
-                model, found = AutoModelForMaskedLM.from_pretrained(
-                    self._folder,
-                    dtype=torch.float32,
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    output_loading_info=True,
-                )
-            except Exception as error:  # whatever a foreign configuration or weight file brings about
-                raise unloadable("masked model", self._folder, error) from error
-        refuse_random_weights(self._folder, found)
-        return tokenizer, model.eval()
+        return tokenizer, load_float32(self._folder, "masked model", "AutoModelForMaskedLM")

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_config.errors import ModelError
 from tasks.kernels.batches import of_one_shape
-from tasks.kernels.models import load_tokenizer, model_folder, refuse_random_weights, unloadable
+from tasks.kernels.models import load_float32, load_tokenizer, model_folder
 from tasks.kernels.progress import track
-from tasks.kernels.quiet import quiet
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+_FAMILY = "AutoModelForSequenceClassification"
 _MAX_TOKENS = 8192  # of a batch
 
 
@@ -44,7 +44,7 @@ def classify(
     import torch
 
     folder = model_folder(name, data_dir)
-    tokenizer, model = load_tokenizer(folder), _load(folder)
+    tokenizer, model = load_tokenizer(folder), load_float32(folder, "classifier", _FAMILY)
     labels = [str(model.config.id2label[place]) for place in range(model.config.num_labels)]
     independent = len(labels) == 1 or model.config.problem_type == "multi_label_classification"
     distinct = list(dict.fromkeys(texts))
@@ -65,26 +65,6 @@ def classify(
             found[rows] = said.numpy()
     position = {text: row for row, text in enumerate(distinct)}
     return labels, found[np.fromiter((position[text] for text in texts), dtype=np.int64, count=len(texts))]
-
-
-def _load(folder: str) -> Any:
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    with quiet():
-        try:
-            model, found = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                attn_implementation="eager",
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        except Exception as error:  # whatever a foreign configuration or weight file brings about
-            raise unloadable("classifier", folder, error) from error
-    refuse_random_weights(folder, found)
-    return model.eval()
 
 
 def _offset(model: Any) -> int:

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_config.errors import ModelError
-from tasks.kernels.models import load_tokenizer, model_folder, refuse_random_weights, unloadable
+from tasks.kernels.models import load_float32, load_tokenizer, model_folder
 from tasks.kernels.progress import track
-from tasks.kernels.quiet import quiet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +52,8 @@ def embed(
     import torch
 
     folder = model_folder(encoder, data_dir)
-    tokenizer, model, pool_first = load_tokenizer(folder), _load(folder), _pools_first(folder)
+    tokenizer, pool_first = load_tokenizer(folder), _pools_first(folder)
+    model = load_float32(folder, "encoder", "AutoModel", unused="pooler")  # which is not used
     distinct = list(dict.fromkeys(texts))
     limit = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
     ids = (
@@ -80,27 +80,6 @@ def _batches(lengths: list[int], size: int) -> Iterator[tuple[list[int], int]]:
     for length in sorted(set(lengths), reverse=True):
         rows = [row for row, each in enumerate(lengths) if each == length]
         yield from ((rows[start : start + size], length) for start in range(0, len(rows), size))
-
-
-def _load(folder: str) -> Any:
-    import torch
-    from transformers import AutoModel
-
-    with quiet():
-        try:
-            model, found = AutoModel.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                attn_implementation="eager",
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        except Exception as error:  # whatever a foreign configuration or weight file brings about
-            raise unloadable("encoder", folder, error) from error
-    missing = [key for key in found.get("missing_keys") or () if "pooler" not in str(key)]  # the pooler is not used
-    refuse_random_weights(folder, {**found, "missing_keys": missing})
-    return model.eval()
 
 
 def _pools_first(folder: str) -> bool:

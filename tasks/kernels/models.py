@@ -120,6 +120,38 @@ def load_causal(folder: str, dtype: str, *, whole: bool = True) -> Any:
     return attach(model.eval(), Path(folder) / ADAPTER_FOLDER) if given and whole else model.eval()
 
 
+def load_float32(folder: str, what: str, family: str, *, unused: str = "\0") -> Any:
+    """A model that reads texts, in float32 with plain attention, ready for inference: the same numbers in any company.
+
+    Args:
+        folder: with its configuration and safetensors.
+        what: it is, for errors.
+        family: class of transformers that loads it, such as `AutoModel`.
+        unused: in the names of weights that may be missing.
+
+    Raises:
+        ModelError: it can't be loaded, or lacks weights.
+    """
+    import torch
+    import transformers
+
+    with quiet():
+        try:
+            model, found = getattr(transformers, family).from_pretrained(
+                folder,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except Exception as error:  # whatever a foreign configuration or weight file brings about
+            raise unloadable(what, folder, error) from error
+    missing = [key for key in found.get("missing_keys") or () if unused not in str(key)]
+    refuse_random_weights(folder, {**found, "missing_keys": missing})
+    return model.eval()
+
+
 def refuse_random_weights(folder: str, found: dict[str, Any]) -> None:
     """Raise ModelError where a model's file lacks weights: transformers would draw them at random and go on.
 
