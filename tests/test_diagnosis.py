@@ -85,6 +85,14 @@ def test_over_fitting_names_the_step_and_says_what_to_type() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("every", "advised"),
+    [(STEPS + 1, "Hold out validation rows"), (STEPS, "smaller eval_steps"), (10, "Nothing needs")],
+)
+def test_advice_knows_how_often_validation_was_measured(every: int, advised: str) -> None:
+    assert advised in diagnose(lines(falling, falling, every=every)).advice
+
+
 def test_scale_changes_no_verdict() -> None:
     """Losses in other units (a mixed loss, bits for nats) are judged alike."""
     for expected, history in CURVES.values():

@@ -206,7 +206,11 @@ def _healthy(training: Points, validation: Points) -> Diagnosis:
     if len(validation) >= 2:
         parts.append(f"the validation loss went from {validation[0][1]:.2f} to {validation[-1][1]:.2f} without turning")
     said = " and ".join(parts) or "nothing stands out"
-    advice = "Nothing needs to change." if len(validation) >= 2 else "Hold out validation rows to see over-fitting."
+    advice = (
+        "Hold out validation rows to see over-fitting.",
+        "A single validation loss shows no turn; a smaller eval_steps gives more.",
+        "Nothing needs to change.",
+    )[min(len(validation), 2)]
     return Diagnosis("healthy", f"{said[0].upper()}{said[1:]}.", advice)
 
 
