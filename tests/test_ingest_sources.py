@@ -148,6 +148,15 @@ def test_a_record_names_its_own_task_label_language_split_and_weight(tmp_path):
     assert rows_of(read({"path": str(path), "split": "test"}))["split"].to_list() == ["test"] * 3
 
 
+def test_a_field_that_the_format_does_not_have_is_no_silent_wish(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"instruction": "i", "output": "o", "frage": "f"}\n')
+    with pytest.raises(SourceError, match="alpaca has no field prompt") as caught:
+        check(tmp_path, {"path": str(path), "format": "alpaca", "fields": {"prompt": "frage"}})
+    assert caught.value.place == "ingest.sources.0.fields.prompt"
+    assert "instruction" in str(caught.value.cure)
+
+
 def test_fields_named_otherwise_are_read_by_the_names_given(tmp_path):
     record = {"q": "What?", "a": "That.", "kind": "faq", "prompt": "not this one"}
     path = write_lines(tmp_path / "a.jsonl", [record])

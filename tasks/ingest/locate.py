@@ -16,7 +16,7 @@ from pipeline_config.errors import SourceError
 from pipeline_config.suggest import did_you_mean
 from tasks.kernels.digests import FileDigests, json_digest
 from tasks.kernels.reading.files import kind_of, name_says, sample
-from tasks.kernels.reading.formats import REQUIRED, absent_names, is_record, likeliest, unknown_format
+from tasks.kernels.reading.formats import REQUIRED, absent_names, fields_of, is_record, likeliest, unknown_format
 from tasks.kernels.reading.streams import COMPRESSIONS
 
 _ENOUGH = 20  # records none of which has a format's fields: the format is wrong, not the records
@@ -26,9 +26,11 @@ def check_sources(config: Ingest, data_dir: Path) -> None:
     """Find every file of every source, and look at its first records.
 
     Raises:
-        SourceError: a file is missing, empty, unreadable, of a kind or in a format that we don't know.
+        SourceError: a file is missing, empty, unreadable, of a kind or in a format that we don't know; or a field is
+            given a name that the source's format does not have.
     """
     for place, source in _placed(config):
+        _check_field_names(source, place)
         if _is_asset(source):
             _asset_digest(source, data_dir)
         elif source.dataset is not None:
@@ -110,6 +112,17 @@ def _check_split(folder: Path, source: Source, place: str) -> None:
 def own_names(source: Source) -> dict[str, str]:
     """Our field → the record's."""
     return {str(ours): theirs for ours, theirs in source.fields.items()}
+
+
+def _check_field_names(source: Source, place: str) -> None:
+    known = fields_of(source.format)
+    for ours in own_names(source):
+        if ours not in known:
+            raise SourceError(
+                f"the format {source.format} has no field {ours}",
+                place=f"{place}.fields.{ours}",
+                cure=f"it has {', '.join(known)}; or name another format",
+            )
 
 
 def _placed(config: Ingest) -> list[tuple[str, Source]]:

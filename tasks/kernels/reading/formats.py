@@ -31,8 +31,26 @@ REQUIRED: dict[str, tuple[str, ...]] = {  # in the order in which `auto` tries t
     "labelled": ("text", "label"),
     "text": ("text",),
 }
+_TURNS = ("role", "content")
+_OPTIONAL: dict[str, tuple[str, ...]] = {
+    "preference": ("prompt", "conversations", "instruction", "input", "system", "tools", *_TURNS),
+    "sharegpt": ("system", "tools", *_TURNS),
+    "messages": ("system", "tools", *_TURNS),
+    "alpaca": ("input", "system", "history", "tools"),
+    "prompt_completion": ("system", "tools", *_TURNS),
+    "labelled": (),
+    "text": (),
+}
+_OF_ALL = ("label", "task", "lang", "split", "weight", "id")
 _NO_ANSWER = ("text", "labelled")
 LOOKED_AT = 100  # records from which `auto` tells the format
+
+
+def fields_of(record_format: str) -> list[str]:
+    """Our names of everything that is read from a record of a format (`auto`: of any)."""
+    chosen = list(REQUIRED) if record_format == "auto" else [record_format]
+    named = (name for each in chosen for name in (*REQUIRED[each], *_OPTIONAL[each]))
+    return list(dict.fromkeys((*named, *_OF_ALL)))
 
 
 def format_of(record: Any, fields: Mapping[str, str]) -> str | None:
