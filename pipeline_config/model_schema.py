@@ -9,9 +9,10 @@ from pydantic import ConfigDict, Field, model_validator
 from pipeline_config.fields import Section, Strict, neutral
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
-Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "reduce_lr_on_plateau"]
 
 
+HIGHEST_RATE = 10.0  # no optimiser here trains anything at it
 TRAIN = "train"  # what `from` calls the tuned model
 RESERVED = ("base", "tuned", TRAIN)  # models that have these names already
 
@@ -88,8 +89,14 @@ class Prompt(Strict):
 class EarlyStopping(Strict):
     """Stop when the validation loss no longer falls."""
 
-    patience: int = Field(3, ge=1, description="evaluations without improvement")
-    min_delta: float = Field(0.0, ge=0)
+    rule: Literal["patience", "gl", "up"] = Field(
+        "patience",
+        description="patience: evaluations without improvement; gl: the loss is gl_alpha per cent above its lowest; "
+        "up: it rose in `patience` successive evaluations (Prechelt, 1998)",
+    )
+    patience: int = Field(3, ge=1, description="evaluations; of no concern to gl")
+    min_delta: float = Field(0.0, ge=0, description="nats by which a loss must be lower to count as improvement")
+    gl_alpha: float = Field(5.0, gt=0, description="per cent, for gl")
 
 
 class Optimisation(Strict):
@@ -101,6 +108,10 @@ class Optimisation(Strict):
         "times for VeRA, prefix and prompt",
     )
     lr_scheduler_type: Schedule = "cosine"
+    plateau_patience: int = Field(
+        2, ge=1, description="reduce_lr_on_plateau: evaluations without a lower loss before the rate is lowered"
+    )
+    plateau_factor: float = Field(0.5, gt=0, lt=1, description="reduce_lr_on_plateau: what the rate is multiplied by")
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
     num_train_epochs: float = Field(1.0, gt=0)
     max_steps: int | None = Field(None, ge=1, description="optimiser steps, in place of num_train_epochs")
@@ -113,8 +124,14 @@ class Optimisation(Strict):
     per_device_train_batch_size: int = Field(4, ge=1, description="packed rows in a step")
     gradient_accumulation_steps: int = Field(1, ge=1)
     max_grad_norm: float = Field(1.0, ge=0, description="0: no clipping")
-    weight_decay: float = Field(0.0, ge=0)
-    optim: Literal["adamw", "adam"] = "adamw"
+    weight_decay: float = Field(0.0, ge=0, description="not on norms and biases; adam: L2 in the gradient")
+    optim: Literal["adamw", "adam", "lamb", "adafactor"] = Field(
+        "adamw", description="adafactor with learning_rate: auto finds its step from the gradients"
+    )
+    label_smoothing_factor: float = Field(0.0, ge=0, lt=1, description="share of the target spread over the vocabulary")
+    neftune_noise_alpha: float | None = Field(None, gt=0, description="noise on embeddings in training; 5 is usual")
+    embedding_dropout: float = Field(0.0, ge=0, lt=1)
+    residual_dropout: float = Field(0.0, ge=0, lt=1, description="on what attention and feed-forward layers add")
     packing: bool = Field(True, description="several examples in a row, attention kept apart")
     packed_length: int = Field(512, ge=8, description="tokens of a packed row; a longer example has a row of its own")
     precision: Precision = "auto"
@@ -125,6 +142,15 @@ class Optimisation(Strict):
     save_steps: int | None = neutral(
         None, ge=1, description="steps between checkpoints (default: as eval_steps, but 10 at least)"
     )
+
+    @model_validator(mode="after")
+    def _rate_in_range(self) -> "Optimisation":
+        if self.learning_rate != "auto" and self.learning_rate >= HIGHEST_RATE:
+            raise ValueError(
+                f"learning_rate {self.learning_rate:g} can't train anything: write auto, or something like 1e-4 for "
+                "full and 1e-3 for lora"
+            )
+        return self
 
 
 class Train(Section, Optimisation):

@@ -22,7 +22,9 @@ OPTIMISATION = {
     "learning_rate": 0.5, "lr_scheduler_type": "linear", "warmup_ratio": 0.5, "num_train_epochs": 2, "max_steps": 2,
     "max_minutes": 9.0,
     "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_grad_norm": 2, "weight_decay": 0.1,
-    "optim": "adam", "packing": False, "packed_length": 65, "precision": "fp32", "eval_steps": 3,
+    "optim": "adam", "plateau_patience": 3, "plateau_factor": 0.2, "label_smoothing_factor": 0.1,
+    "neftune_noise_alpha": 5.0, "embedding_dropout": 0.1, "residual_dropout": 0.1,
+    "packing": False, "packed_length": 65, "precision": "fp32", "eval_steps": 3,
     "max_eval_examples": 3,
 }  # fmt: skip
 SHAPING: dict[str, dict[str, Any]] = {

@@ -226,8 +226,10 @@ def test_the_rate_rises_then_falls_and_no_step_is_wasted(name: Any) -> None:
 
 
 def test_a_loss_that_is_no_number_names_the_rows(run: Run, base: Path) -> None:
-    with pytest.raises(StageError, match=r"rows r\d\d") as caught:
-        run(method="full", learning_rate=1e30, max_grad_norm=0, max_steps=20)
+    tokens = tokens_of(config_of(base))
+    poisoned = pl.when(pl.col("row_id") == "r05").then(float("inf")).otherwise(1.0).cast(pl.Float32)
+    with pytest.raises(StageError, match=r"rows (r\d\d, )*r05") as caught:
+        run(tokens=tokens.with_columns(weight=poisoned), method="full", max_steps=20)
     assert "learning_rate" in caught.value.cure
 
 

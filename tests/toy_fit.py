@@ -78,7 +78,7 @@ def toy_fit(
     set_seed(0)
     return fit(
         model,
-        Objective(model),
+        Objective(model, smoothing=config.label_smoothing_factor),
         toy_rows(train, config),
         None if validation is None else toy_rows(validation, config),
         config,

@@ -44,6 +44,7 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
     from tasks.kernels.objective import Objective, Teacher
     from tasks.kernels.precision import resolve_dtype
     from tasks.kernels.publish import size_mb, stored_dtype, write_model
+    from tasks.kernels.schedule import shown_rate
     from tasks.kernels.trainer import fit
     from tasks.kernels.training_rows import pad_id, training_rows
 
@@ -58,12 +59,17 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
     rows = training_rows(given.upstream["tokenize"].rows(), student, vocabulary=vocabulary, place=place)
     autocast = None if dtype == "float32" else getattr(torch, dtype)
     rate = LEARNING_RATE if student.learning_rate == "auto" else student.learning_rate
-    facts: dict[str, Any] = {"method": "distill", "learning_rate": rate, "precision": dtype, **rows.facts}
+    facts: dict[str, Any] = {
+        "method": "distill",
+        "learning_rate": shown_rate(student, rate),
+        "precision": dtype,
+        **rows.facts,
+    }
     facts |= _shrink(model, student, rows, autocast, pad_id(tokenizer), place)
     teacher = Teacher(guide, student.alpha, student.temperature)
     fitted = fit(
         model,
-        Objective(model, teacher, dtype=autocast),
+        Objective(model, teacher, dtype=autocast, smoothing=student.label_smoothing_factor),
         rows.train,
         rows.validation,
         student,

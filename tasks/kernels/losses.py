@@ -53,6 +53,7 @@ def completion_loss(
     targets: torch.Tensor,
     weights: torch.Tensor,
     teaching: Teaching | None = None,
+    smoothing: float = 0.0,
 ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
     """The weighted sum over positions of (1 - a)·CE + a·T²·KL(teacher ‖ student); CE alone without a teacher.
 
@@ -60,6 +61,7 @@ def completion_loss(
         hidden: (n, d) states that predict the targets.
         targets: (n,) int64.
         weights: (n,) float32.
+        smoothing: ε; the target is 1 - ε on the token and ε spread evenly over the vocabulary.
 
     Returns:
         the sum, differentiable in `hidden` and the head; and its parts, `cross_entropy` and (with a teacher) `kl`,
@@ -72,7 +74,7 @@ def completion_loss(
         teaching = replace(teaching, hidden=teaching.hidden.to(dtype), head=cast)
     with torch.autocast(kind, enabled=False):
         loss, cross_entropy, divergence = _CompletionLoss.apply(
-            hidden, head.weight, head.bias, targets, weights, teaching, dtype
+            hidden, head.weight, head.bias, targets, weights, teaching, dtype, smoothing
         )
     parts = {"cross_entropy": cross_entropy} | ({"kl": divergence} if teaching else {})
     return loss, parts
@@ -91,6 +93,7 @@ class _CompletionLoss(torch.autograd.Function):  # type: ignore[misc]
         weights: torch.Tensor,
         teaching: Teaching | None,
         dtype: torch.dtype,
+        smoothing: float,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         wanted = ctx.needs_input_grad[:3]
         cast = weight.to(dtype)
@@ -101,7 +104,7 @@ class _CompletionLoss(torch.autograd.Function):  # type: ignore[misc]
         for part in _chunks(len(hidden), len(weight)):
             states = hidden[part].to(dtype)
             logits = _logits(states, cast, bias)
-            grad = _step(logits, targets[part], weights[part], sums, _part(teaching, part), any(wanted))
+            grad = _step(logits, targets[part], weights[part], sums, _part(teaching, part), any(wanted), smoothing)
             if grad is None:
                 continue
             grad = grad.to(dtype)
@@ -126,7 +129,7 @@ class _CompletionLoss(torch.autograd.Function):  # type: ignore[misc]
             None if grad is None else (grad * outer[0]).to(kind)
             for grad, kind in zip(ctx.saved_tensors, ctx.kinds, strict=True)
         ]
-        return (*found, None, None, None, None)
+        return (*found, None, None, None, None, None)
 
 
 def _step(
@@ -136,16 +139,22 @@ def _step(
     sums: torch.Tensor,
     teaching: Teaching | None,
     wants_grad: bool,
+    smoothing: float,
 ) -> torch.Tensor | None:
     """Add a chunk's cross-entropy and divergence to `sums`, and give the gradient by its logits, (n, V) float32."""
     log_p = functional.log_softmax(logits, dim=-1)
     rows = torch.arange(len(targets), device=targets.device)
-    sums[0] -= (weights * log_p[rows, targets]).sum()
+    if smoothing:
+        sums[0] -= (weights * ((1 - smoothing) * log_p[rows, targets] + smoothing * log_p.mean(-1))).sum()
+    else:
+        sums[0] -= (weights * log_p[rows, targets]).sum()
     share = 0.0 if teaching is None else teaching.alpha
     grad = None
     if wants_grad:
         grad = log_p.exp_()
-        grad[rows, targets] -= 1
+        grad[rows, targets] -= 1 - smoothing
+        if smoothing:
+            grad -= smoothing / logits.shape[-1]
         grad *= (weights * (1 - share))[:, None]
     if teaching is not None:
         heat = teaching.temperature

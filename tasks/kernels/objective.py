@@ -39,13 +39,16 @@ class Objective:
         model: the model that learns; wrapped by peft or not.
         teacher: a model with the same vocabulary, or None.
         dtype: products are made in it (autocast); None: in the weights' own.
+        smoothing: share of the target that is spread evenly over the vocabulary (Szegedy et al., 2016).
 
     Raises:
         ModelError: the model can't take packed rows, or the teacher has another vocabulary.
     """
 
-    def __init__(self, model: Any, teacher: Teacher | None = None, dtype: torch.dtype | None = None) -> None:
-        self._dtype = dtype
+    def __init__(
+        self, model: Any, teacher: Teacher | None = None, dtype: torch.dtype | None = None, smoothing: float = 0.0
+    ) -> None:
+        self._dtype, self._smoothing = dtype, smoothing
         self._teacher = teacher
         self._is_linear = logits_are_linear(model) and (teacher is None or logits_are_linear(teacher.model))
         if teacher is not None:
@@ -81,19 +84,21 @@ class Objective:
                     seen = hidden_states(self._teacher.model, batch)[:, :-1][learned]
                 head = head_of(self._teacher.model)
                 teaching = Teaching(seen, head, self._teacher.alpha, self._teacher.temperature)
-            return completion_loss(states, head_of(model), targets, weights, teaching)
+            return completion_loss(states, head_of(model), targets, weights, teaching, self._smoothing)
 
-    def without_teacher(self) -> "Objective":
-        """The cross-entropy alone: what validation losses of different stages can be compared by."""
+    def plain(self) -> "Objective":
+        """The cross-entropy alone, not smoothed: what validation losses of different stages can be compared by."""
         plain = copy(self)
-        plain._teacher = None
+        plain._teacher, plain._smoothing = None, 0.0
         return plain
 
     def _through_logits(
         self, model: Any, batch: Batch, learned: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         logits = learned_logits(model, batch, learned).float()
-        cross_entropy = (weights * functional.cross_entropy(logits, targets, reduction="none")).sum()
+        smoothing = self._smoothing
+        cross_entropy = functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+        cross_entropy = (weights * cross_entropy).sum()
         if self._teacher is None:
             return cross_entropy, {"cross_entropy": cross_entropy.detach()}
         heat, share = self._teacher.temperature, self._teacher.alpha

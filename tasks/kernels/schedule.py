@@ -1,8 +1,10 @@
 """How many optimiser steps a run has, and the learning rate at each."""
 
 import math
+from collections.abc import Sequence
 
 from pipeline_config.model_schema import Optimisation, Schedule
+from tasks.kernels.early_stopping import reductions
 
 
 def count_steps(n_rows: int, settings: Optimisation) -> int:
@@ -12,6 +14,27 @@ def count_steps(n_rows: int, settings: Optimisation) -> int:
     batches = math.ceil(n_rows / settings.per_device_train_batch_size)
     per_epoch = math.ceil(batches / settings.gradient_accumulation_steps)
     return max(1, math.ceil(per_epoch * settings.num_train_epochs))
+
+
+def finds_its_step(settings: Optimisation) -> bool:
+    """Whether the optimiser takes its step from the gradients, and no rate or schedule is given to it."""
+    return settings.optim == "adafactor" and settings.learning_rate == "auto"
+
+
+def shown_rate(settings: Optimisation, rate: float) -> float | str:
+    """The learning rate as a manifest has it."""
+    return "found from the gradients" if finds_its_step(settings) else rate
+
+
+def plateau_factor(settings: Optimisation, step: int, warm: int, losses: Sequence[float]) -> float:
+    """The share of the learning rate where it is lowered whenever the validation loss stops falling.
+
+    Args:
+        losses: validation losses so far; a rate is a function of them, so that a resumed run has the same.
+    """
+    if step < warm:
+        return (step + 1) / warm
+    return float(settings.plateau_factor ** reductions(losses, settings.plateau_patience))
 
 
 def rate_factor(name: Schedule, step: int, warm: int, steps: int) -> float:

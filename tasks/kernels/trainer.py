@@ -18,20 +18,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from pipeline_config.errors import StageError
 from pipeline_config.model_schema import EarlyStopping, Optimisation
 from tasks.kernels.checkpoints import drop_older, last_checkpoint, whole_checkpoint
 from tasks.kernels.diagnosis import Diagnosis, curve_metrics, diagnose
+from tasks.kernels.early_stopping import is_over
+from tasks.kernels.noise import Noise
 from tasks.kernels.objective import Batch, Objective
+from tasks.kernels.optimisers import make_optimiser
 from tasks.kernels.packing import IGNORED, NO_EXAMPLE, PackedRows, collate
 from tasks.kernels.quiet import quiet
 from tasks.kernels.rates import groups_by_rate
-from tasks.kernels.schedule import count_steps, rate_factor
+from tasks.kernels.schedule import count_steps, finds_its_step, plateau_factor, rate_factor
 from tasks.kernels.training_arguments import training_arguments
 from tasks.kernels.training_clock import TrainingClock
+from tasks.kernels.training_trouble import check_needs_no_validation, is_out_of_memory, smaller
 
 LOG = logging.getLogger("winnow")
 
@@ -87,32 +91,49 @@ def fit(
         early_stopping: stop by the validation loss, and go back to the best checkpoint.
 
     Raises:
-        StageError: a loss is not a number, or memory runs out.
+        StageError: a loss is not a number, memory runs out, or validation rows are needed and there are none.
     """
     steps = count_steps(len(rows), settings)
     if validation is not None and not len(validation):
         validation = None
+    if validation is None:
+        check_needs_no_validation(settings, early_stopping, label)
     arguments = training_arguments(settings, learning_rate, seed, work, steps, validation is not None, early_stopping)
     resumed = last_checkpoint(work)
     with quiet():
         trainer = CompletionTrainer(model, objective, arguments, rows, validation, pad, settings, label)
         if early_stopping is not None and validation is not None:
-            trainer.add_callback(EarlyStoppingCallback(early_stopping.patience, early_stopping.min_delta))
+            trainer.add_callback(_EarlyStop(early_stopping))
         try:
             if resumed is None or not trainer.was_over(resumed):
-                trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-        except torch.OutOfMemoryError as error:
-            raise StageError(
-                "out of memory",
-                place=label,
-                cure="lower per_device_train_batch_size or packed_length, and raise gradient_accumulation_steps",
-            ) from error
+                with trainer.noise.on():
+                    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise StageError("out of memory", place=label, cure=smaller(settings)) from error
     if left := trainer.measured().get("steps_left_out"):
         LOG.warning("%s: max_minutes is up, %d of %d steps are left out", label, left, trainer.state.max_steps)
     history = trainer.history()
     found = diagnose(history, restored=trainer.args.load_best_model_at_end)
     LOG.info("%s: %s. %s %s", label, found.verdict, found.seen, found.advice)
     return Fit(history, {**trainer.measured(), **curve_metrics(history, found)}, found)
+
+
+class _EarlyStop(TrainerCallback):  # type: ignore[misc]
+    """Ends training by the validation losses so far, which are in the state that a checkpoint keeps."""
+
+    def __init__(self, rule: EarlyStopping) -> None:
+        self._rule = rule
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if is_over(validation_losses(state), self._rule):
+            control.should_training_stop = True
+
+
+def validation_losses(state: Any) -> list[float]:
+    """The validation losses of a run so far, in order."""
+    return [line["eval_loss"] for line in state.log_history if "eval_loss" in line]
 
 
 class CompletionTrainer(Trainer):  # type: ignore[misc]
@@ -137,6 +158,7 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         self._objective, self._settings, self._label = objective, settings, label
         self._seen, self._clock = _Seen(), TrainingClock(label, settings.max_minutes)
+        self.noise = Noise(model, settings, label)
         super().__init__(
             model=model,
             args=arguments,
@@ -150,7 +172,7 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
         self.add_callback(self._clock)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Adam with L2 in the gradient, or AdamW with decoupled decay; norms and biases never decay."""
+        """As `optimisers` makes it; norms and biases never decay."""
         if self.optimizer is None:
             decaying = set(self.get_decay_parameter_names(self.model))
             named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
@@ -158,21 +180,36 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
                 {"params": [p for name, p in named if name in decaying], "weight_decay": self.args.weight_decay},
                 {"params": [p for name, p in named if name not in decaying], "weight_decay": 0.0},
             ]
-            kind = torch.optim.Adam if self._settings.optim == "adam" else torch.optim.AdamW
-            self.optimizer = kind(
-                groups_by_rate(groups, self.args.learning_rate), lr=self.args.learning_rate, fused=True
-            )
+            groups = groups_by_rate(groups, self.args.learning_rate)
+            self.optimizer = make_optimiser(groups, self._settings, self.args.learning_rate)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> torch.optim.lr_scheduler.LRScheduler:
-        """The schedule of `rate_factor`."""
+        """The schedule of `rate_factor` or `plateau_factor`; none where the optimiser finds its own step."""
         if self.lr_scheduler is None:
-            name, warm = self._settings.lr_scheduler_type, round(self._settings.warmup_ratio * num_training_steps)
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                optimizer or self.optimizer, lambda step: rate_factor(name, step, warm, num_training_steps)
-            )
+            settings, optimizer = self._settings, optimizer or self.optimizer
+            name, warm = settings.lr_scheduler_type, round(settings.warmup_ratio * num_training_steps)
+            if finds_its_step(settings):
+                from transformers.optimization import AdafactorSchedule
+
+                self.lr_scheduler = AdafactorSchedule(getattr(optimizer, "optimizer", optimizer))  # out of accelerate
+            elif name == "reduce_lr_on_plateau":
+                self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                    optimizer, lambda step: plateau_factor(settings, step, warm, validation_losses(self.state))
+                )
+            else:
+                self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                    optimizer, lambda step: rate_factor(name, step, warm, num_training_steps)
+                )
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _get_learning_rate(self) -> float:
+        """The rate of the step just made; one found from the gradients is known only now."""
+        if finds_its_step(self._settings):
+            scheduler = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+            return float(scheduler.get_lr()[0])
+        return float(super()._get_learning_rate())
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """The batches of one optimiser step, and the weight of all their learned tokens."""
@@ -187,6 +224,7 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """A batch's share of the step's mean loss."""
+        self.noise.see(inputs)
         loss, parts = self._objective(model, inputs)
         weight = float(learned_weight(inputs))
         total = weight if num_items_in_batch is None else float(num_items_in_batch)
@@ -203,7 +241,7 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """The validation loss: cross-entropy, nats per learned token, by weight; memory is flat in the rows."""
-        objective = self._objective.without_teacher()
+        objective = self._objective.plain()
         self.model.eval()
         summed = total = 0.0
         for batch in self.get_eval_dataloader(eval_dataset):

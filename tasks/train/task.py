@@ -110,6 +110,7 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     from tasks.kernels.precision import resolve_dtype
     from tasks.kernels.publish import size_mb, stored_dtype, write_model
     from tasks.kernels.published import MODEL_FOLDER
+    from tasks.kernels.schedule import shown_rate
     from tasks.kernels.trainer import fit
     from tasks.kernels.training_rows import pad_id, training_rows
 
@@ -145,7 +146,7 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     autocast = None if dtype == "float32" else getattr(torch, dtype)
     fitted = fit(
         model,
-        Objective(model, dtype=autocast),
+        Objective(model, dtype=autocast, smoothing=config.label_smoothing_factor),
         rows.train,
         rows.validation,
         settings,
@@ -167,7 +168,13 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
         write_model(model.to(stored_dtype(folder)), tokenizer, given.out / MODEL_FOLDER, text)
     (given.out / HISTORY).write_text(json.dumps(fitted.history, indent=0, sort_keys=True) + "\n", encoding="utf-8")
     metrics["size_mb"] = size_mb(given.out / MODEL_FOLDER)
-    facts = {"method": config.method, "learning_rate": rate, "precision": dtype, **counted, **rows.facts}
+    facts = {
+        "method": config.method,
+        "learning_rate": shown_rate(config, rate),
+        "precision": dtype,
+        **counted,
+        **rows.facts,
+    }
     return Output(metrics, {**facts, "diagnosis": fitted.diagnosis.facts})
 
 
