@@ -170,6 +170,12 @@ class Train(Section, Optimisation):
             raise ValueError("partial: say what learns, as in {layers: last-4} or {modules: [mlp]}")
         return self
 
+    @model_validator(mode="after")
+    def _rates_that_are_given(self) -> "Train":
+        if self.lora.loraplus_lr_ratio != 1 and self.optim == "adafactor" and self.learning_rate == "auto":
+            raise ValueError("loraplus_lr_ratio needs a learning_rate: adafactor with auto has none to multiply")
+        return self
+
 
 class Student(Optimisation):
     """One student: the teacher with layers left out, taught by the teacher's distribution."""

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from pipeline_config.errors import ConfigError, StageError
-from pipeline_config.model_schema import EarlyStopping, Train
+from pipeline_config.model_schema import EarlyStopping, Schedule, Train
 from tasks.kernels.early_stopping import generalisation_loss, is_over, reductions
 from tests.toy_fit import drawn, toy_causal, toy_examples, toy_fit
 
@@ -41,14 +41,13 @@ def largest_difference(one: list[Any], two: list[Any]) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(one, two, strict=True)) / size
 
 
-@pytest.mark.parametrize("packing", [True, False])
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize(("packing", "smoothing"), [(True, 0.2), (False, 0.0)])
 def test_accumulation_has_the_loss_and_gradient_of_the_large_batch(
     tmp_path: Path, packing: bool, smoothing: float
 ) -> None:
     """Answers of 1 to 9 tokens, with weights: a mean of the batches' means would be far off."""
     uneven = toy_examples([drawn(1, n, 1 + n * 5 % 9)[0] for n in range(8)], [1.0, 3.0] * 4)
-    common = {"packing": packing, "max_steps": 2, "max_grad_norm": 0, "label_smoothing_factor": smoothing}
+    common = {"packing": packing, "max_steps": 1, "max_grad_norm": 0, "label_smoothing_factor": smoothing}
     runs = []
     for rows, steps in ((4, 1), (2, 2), (1, 4)):
         with first_gradients() as gradients:
@@ -73,10 +72,7 @@ def test_every_optimiser_learns_by_heart(tmp_path: Path, optim: str) -> None:
     assert fitted.metrics["loss_last"] < 0.5 * fitted.metrics["loss_first"]
 
 
-SCHEDULES = ["linear", "cosine", "constant", "constant_with_warmup", "reduce_lr_on_plateau"]
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", get_args(Schedule))
 def test_the_schedule_is_the_rate_that_is_logged(tmp_path: Path, name: str) -> None:
     fitted = toy_fit(tmp_path, SIXTEEN, OTHERS, lr_scheduler_type=name, warmup_ratio=0.25, max_steps=8, eval_steps=8)
     rates = [line["learning_rate"] for line in fitted.history if "loss" in line]
@@ -237,8 +233,8 @@ def test_noise_is_there_in_training_and_nowhere_else(tmp_path: Path, noise: Mapp
     assert noisy.metrics["loss_first"] != plain.metrics["loss_first"]
     assert noisy.metrics["eval_loss"] == plain.metrics["eval_loss"]
     assert not [hook for module in model.modules() for hook in module._forward_hooks]
-    learned = toy_fit(tmp_path / "c", SIXTEEN, max_steps=40, **noise)
-    assert learned.metrics["loss_last"] < 0.6 * learned.metrics["loss_first"]
+    learned = toy_fit(tmp_path / "c", SIXTEEN, max_steps=20, **noise)
+    assert learned.metrics["loss_last"] < 0.7 * learned.metrics["loss_first"]
 
 
 def test_neftune_s_noise_is_as_large_as_the_paper_says_packed_or_not() -> None:
@@ -298,7 +294,7 @@ def test_generalisation_loss_is_prechelt_s() -> None:
 def test_early_stopping_restores_the_best_checkpoint(tmp_path: Path, rule: dict[str, Any]) -> None:
     """The model is the one whose validation loss was lowest: measured again, it has that loss."""
     model = toy_causal()
-    fitted = toy_fit(tmp_path / "a", SIXTEEN, OTHERS, model=model, early_stopping=rule, max_steps=200, eval_steps=5)
+    fitted = toy_fit(tmp_path / "a", SIXTEEN, OTHERS, model=model, early_stopping=rule, max_steps=200, eval_steps=3)
     losses = [line["eval_loss"] for line in fitted.history if "eval_loss" in line]
     assert fitted.metrics["steps"] < 200
     assert losses[-1] > min(losses)
@@ -331,8 +327,7 @@ def test_a_rate_out_of_range_is_refused(rate: float) -> None:
         Train.model_validate({"learning_rate": rate})
 
 
-@pytest.mark.parametrize("rows", [4, 1])
-@pytest.mark.parametrize("words", ["[enforce fail] DefaultCPUAllocator: can't allocate memory", ""])
+@pytest.mark.parametrize(("rows", "words"), [(4, "[enforce fail] DefaultCPUAllocator: can't allocate memory"), (1, "")])
 def test_out_of_memory_says_what_to_lower(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, words: str
 ) -> None:
@@ -369,3 +364,8 @@ def test_dropout_where_there_is_no_branch_is_a_clear_error() -> None:
     with pytest.raises(ConfigError, match="no attention") as caught:
         Noise(model, Train.model_validate({"residual_dropout": 0.1}), "train")
     assert caught.value.place == "train.residual_dropout"
+
+
+def test_lora_plus_needs_a_rate_to_multiply() -> None:
+    with pytest.raises(ValidationError, match="needs a learning_rate"):
+        Train.model_validate({"optim": "adafactor", "lora": {"loraplus_lr_ratio": 4}})
