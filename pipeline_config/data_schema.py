@@ -466,6 +466,18 @@ class Tokenize(DataSection):
     chat_template: str | None = neutral(None, description="file with a Jinja chat template, in place of the model's")
     train_on: Literal["all", "last"] = Field("all", description="which assistant turns are learned")
     max_length: Annotated[int, Field(ge=8)] | Literal["auto"] = Field(
-        "auto", description="tokens; auto: the model's context or the 99.5th percentile"
+        "auto",
+        description="tokens; auto: the smaller of the model's context and the 99.5th percentile, up to four times "
+        "that where more would be lost than max_lost_tokens and max_lost_of_task allow",
     )
-    on_too_long: Literal["stop", "drop", "truncate_context", "split"] = "truncate_context"
+    on_too_long: Literal["stop", "drop", "truncate_context", "split"] = Field(
+        "truncate_context",
+        description="truncate_context: cut the middle of the longest turn that is neither system text, last question "
+        "nor learned; split: cut conversations between questions. Raw text is cut into pieces by both",
+    )
+    max_lost_tokens: float = Field(
+        0.005, ge=0, le=1, description="share of the learned tokens that may go with rows too long to be shortened"
+    )
+    max_lost_of_task: float = Field(
+        0.02, ge=0, le=1, description="share of any task's rows that may go with rows too long to be shortened"
+    )

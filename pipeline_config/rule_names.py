@@ -49,7 +49,7 @@ QUARANTINED: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 EDITED: Mapping[str, tuple[str, ...]] = {
     "clean": ("mojibake", "control", "markup", "unicode", "whitespace", *_PII),
-    "tokenize": ("truncate_context", "split_text"),
+    "tokenize": ("truncate_context", "split_text", "split_turns"),
 }
 KINDS = {
     "max_removed_share_by_rule": ("removes rows by", REMOVED),

@@ -68,7 +68,8 @@ SHAPING: dict[str, dict[str, Any]] = {
     },
     "augment": {"methods": ["delete"], "share": 0.5, "strength": 0.2, "sources": ["talk"], "near_threshold": 0.7,
                 "budgets": {"t": 0.5}, "min_similarity": 0.5},
-    "tokenize": {"train_on": "last", "max_length": 128, "on_too_long": "drop"},
+    "tokenize": {"train_on": "last", "max_length": 128, "on_too_long": "drop", "max_lost_tokens": 0.1,
+                 "max_lost_of_task": 0.1},
     "train": {
         **OPTIMISATION, "method": "full", "lora": {"lora_r": 4}, "early_stopping": {"patience": 2},
         "lora.lora_r": 4, "lora.lora_alpha": 4, "lora.lora_dropout": 0.1, "lora.lora_target": ["q_proj"],

@@ -12,7 +12,7 @@ from pipeline_config.errors import ModelError
 from tasks.kernels.chat import Conversation, render_conversations, render_prompt
 from tasks.kernels.encoding import encode_conversations, encode_texts
 from tasks.kernels.models import load_tokenizer
-from tests.toy_model import CHAT_TEMPLATE, make_toy_model
+from tests.toy_model import CHAT_TEMPLATE, _tokenizer, make_toy_model
 
 END = "<|im_end|>"
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="<|>"), min_size=1, max_size=30)
@@ -46,22 +46,6 @@ def learned(tokenizer: Any, messages: list[dict[str, Any]], positions: list[int]
     assert not encoded.refused
     ids, mask = encoded.row(0)
     return tokenizer.decode(ids[mask])
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(TEXT, min_size=2, max_size=6).filter(lambda found: len(found) % 2 == 0))
-def test_every_answer_and_its_end_is_learned_and_nothing_else(tokenizer: Any, contents: list[str]) -> None:
-    assert learned(tokenizer, turns(*contents)) == "".join(text + END for text in contents[1::2])
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(TEXT, min_size=2, max_size=6).filter(lambda found: len(found) % 2 == 0))
-def test_what_stands_before_the_last_answer_is_what_the_prompt_alone_gives(tokenizer: Any, contents: list[str]) -> None:
-    messages = turns(*contents)
-    rendered = render_conversations(tokenizer, [Conversation("r", messages, [len(messages) - 1])])
-    ids, mask = encode_conversations(tokenizer, rendered).row(0)
-    prompt = tokenizer(render_prompt(tokenizer, messages[:-1]), add_special_tokens=False)["input_ids"]
-    assert ids[: int(mask.argmax())].tolist() == prompt
 
 
 def test_only_the_turns_asked_for_are_learned(tokenizer: Any) -> None:
@@ -163,6 +147,80 @@ def test_an_opening_assistant_turn_has_a_span_too(tokenizer: Any) -> None:
 def test_the_date_does_not_get_into_a_prompt(tokenizer: Any) -> None:
     tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + CHAT_TEMPLATE
     assert render_prompt(tokenizer, turns("q")).startswith("01 Jan 2026")
+
+
+HARD = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(["", " ", "\n", "  x", "x  ", "你好，世界", "🙂👩‍👩‍👧 e\u0301", "a\u200db"]),
+    st.lists(st.sampled_from([END, "<|im_start|>", "<|endoftext|>", "assistant\n", "a ", "\n"]), max_size=5).map(
+        "".join
+    ),
+)
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+EARLIER_TURNS = (  # no token ends a turn, and none begins one
+    "{% for message in messages %}{{ message['role'] + ': \n' + message['content'] + '\n\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: \n' }}{% endif %}"
+)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Turns in any order that a chat can have: a system text, tool turns, several users, an answer first."""
+    roles = draw(st.lists(st.sampled_from(["user", "assistant", "tool"]), min_size=1, max_size=6))
+    spoken = [{"role": role, "content": draw(HARD), "weight": None} for role in roles]
+    return ([{"role": "system", "content": draw(HARD), "weight": None}] if draw(st.booleans()) else []) + spoken
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(conversations(), st.booleans(), st.booleans())
+def test_whatever_is_said_the_answers_and_their_ends_are_learned(
+    tokenizer: Any, messages: list[dict[str, Any]], tools: bool, last: bool
+) -> None:
+    """Also where a text holds the very tokens that end and begin turns."""
+    wanted = answers(messages)[-1:] if last else answers(messages)
+    rendered = render_conversations(tokenizer, [Conversation("r", messages, wanted, TOOLS if tools else None)])
+    encoded = encode_conversations(tokenizer, rendered)
+    assert not encoded.refused
+    ids, mask = encoded.row(0)
+    assert tokenizer.decode(ids[mask]) == "".join(messages[n]["content"] + END for n in wanted)
+    assert tokenizer.decode(ids) == rendered[0].text
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(conversations().filter(lambda turns: answers(turns) and turns[0]["role"] != "assistant"))
+def test_what_stands_before_every_answer_is_what_its_prompt_alone_gives(
+    tokenizer: Any, messages: list[dict[str, Any]]
+) -> None:
+    for template in (CHAT_TEMPLATE, EARLIER_TURNS):
+        tokenizer.chat_template = template
+        rendered = render_conversations(tokenizer, [Conversation("r", messages, answers(messages))])
+        encoded = encode_conversations(tokenizer, rendered)
+        assert not encoded.refused
+        ids, mask = encoded.row(0)
+        for turn in answers(messages)[: 1 if encoded.parted else None]:  # one in parts: other ids, the same text
+            prompt = tokenizer(render_prompt(tokenizer, messages[:turn]), add_special_tokens=False)["input_ids"]
+            assert ids[: len(prompt)].tolist() == prompt
+            assert mask[len(prompt)]
+
+
+def test_white_space_that_merges_only_before_nothing_is_met_before_every_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """GPT-2's pattern takes " \\n" as one piece at the end of a prompt, and as two before a word."""
+    monkeypatch.setattr("tests.toy_model._WORDS", [" \n"] * 9)
+    tokenizer = _tokenizer()
+    tokenizer.chat_template = EARLIER_TURNS
+    messages = turns("q", "First.", "w", "\nSecond.")  # before a line break the pieces of the prompt stay as they are
+    rendered = render_conversations(tokenizer, [Conversation("r", messages, [1, 3])])
+    ids, mask = encode_conversations(tokenizer, rendered).row(0)
+    prompt = tokenizer(render_prompt(tokenizer, messages[:1]), add_special_tokens=False)["input_ids"]
+    assert ids[: len(prompt)].tolist() == prompt
+    assert mask[len(prompt)]
+
+
+def test_a_special_token_inside_an_answer_does_not_end_what_is_learned(tokenizer: Any) -> None:
+    tokenizer.chat_template = EARLIER_TURNS
+    assert learned(tokenizer, turns("q", f"It is {END} that ends.")) == f"It is {END} that ends.\n\n{END}"
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -113,11 +113,46 @@ def test_what_is_cut_is_inside_the_longest_context_turn(tokenizer: Any) -> None:
 
 def test_a_row_whose_question_is_too_long_is_removed_not_cut(tokenizer: Any) -> None:
     rows = [chat("long", "question " * 100, "a"), chat("short", "q", "a")]
-    decision = decided(rows, tokenizer, max_length=100)
+    decision = decided(rows, tokenizer, max_length=100, max_lost_tokens=1, max_lost_of_task=1)
     (line,) = decision.removed.to_dicts()
     assert (line["row_id"], line["rule"], line["threshold"]) == ("long", "too_long", 100)
     assert line["value"] > 100
     assert decision.changed.is_empty()
+
+
+def test_more_than_half_a_percent_of_the_learned_tokens_is_not_lost_silently(tokenizer: Any) -> None:
+    short = [chat(f"s{n}", "q", "a") for n in range(300)]
+    long = chat("long", "question " * 100, "a")
+    assert decided([*short, long], tokenizer, max_length=100).removed["rule"].to_list() == ["too_long"]
+    worse = row("long", ("user", "question " * 100), ("assistant", "an answer " * 9))
+    with pytest.raises(DataError, match=r"of the learned tokens") as caught:
+        decided([*short, worse], tokenizer, max_length=100)
+    assert "max_length" in caught.value.cure
+    assert decided([*short, worse], tokenizer, max_length=100, on_too_long="drop").removed.height == 1
+
+
+def test_no_task_loses_more_than_two_percent_of_its_rows_silently(tokenizer: Any) -> None:
+    def lose(n_rows: int, split: str = "train") -> Decision:
+        rare = [chat(f"r{n}", "q", "a", task="rare") for n in range(n_rows - 1)]
+        rest = [chat(f"s{n}", "q", "a", task="common") for n in range(300)]
+        long = chat("long", "question " * 100, "a", task="rare", split=split)
+        return decided([*rare, *rest, long], tokenizer, max_length=100)
+
+    assert lose(50).removed["row_id"].to_list() == ["long"]
+    with pytest.raises(DataError, match=r"2\.04% of the rows of task rare"):
+        lose(49)
+    assert lose(5, split="validation").removed["row_id"].to_list() == ["long"]
+
+
+def test_an_automatic_length_is_raised_where_too_much_would_be_lost_but_not_for_a_giant(tokenizer: Any) -> None:
+    rows = [chat(f"s{n}", "q", "word " * (n % 20 + 1)) for n in range(400)]
+    tail = [chat(f"t{n}", "q", "word " * 40) for n in range(2)]
+    decision = decided([*rows, *tail], tokenizer, context=None)
+    assert decision.removed.is_empty()
+    lengths = decision.assigned["n_tokens"]
+    assert decision.facts["max_length"] == lengths.max() > auto_length(lengths, None)
+    with pytest.raises(DataError, match="can't be shortened"):
+        decided([*rows, *tail, chat("giant", "q", "word " * 400)], tokenizer, context=None)
 
 
 def test_stop_and_drop(tokenizer: Any) -> None:
@@ -142,9 +177,37 @@ def test_raw_text_is_cut_into_pieces_that_are_the_text(tokenizer: Any) -> None:
     assert decision.assigned["row_id"].to_list()[-1] == "r"
 
 
+def test_a_conversation_is_split_between_questions_and_every_answer_is_learned_once(tokenizer: Any) -> None:
+    spoken = [(f"question {n}?", f"Answer number {n}.") for n in range(9)]
+    turns = [turn for asked, said in spoken for turn in (("user", asked), ("assistant", said))]
+    talk = row("r", ("system", "Be brief."), *turns)
+    decision = decided([talk, chat("s", "q", "a")], tokenizer, max_length=100, on_too_long="split")
+    found = decision.assigned.filter(pl.col("row_id") != "s")
+    assert found.height > 2
+    assert (found["n_tokens"] <= 100).all()
+    learned = ""
+    for line in found.iter_rows(named=True):
+        text = tokenizer.decode(line["input_ids"])
+        assert text.startswith(f"<|im_start|>system\nBe brief.{END}\n<|im_start|>user\n")
+        kept = zip(line["input_ids"], line["loss_mask"], strict=True)
+        learned += tokenizer.decode([x for x, learn in kept if learn])
+    assert learned == "".join(said + END for _, said in spoken)
+    assert decision.changed["rule"].to_list() == ["split_turns"]
+    assert decision.added["row_id"].to_list() == found["row_id"].to_list()[1:]
+    assert decision.assigned["row_id"].to_list()[-1] == "s"
+
+
+def test_an_exchange_that_is_too_long_by_itself_is_not_split(tokenizer: Any) -> None:
+    talk = row("r", ("user", "q"), ("assistant", "a"), ("user", "w " * 120), ("assistant", "b"))
+    decision = decided([talk], tokenizer, max_length=100, on_too_long="split", max_lost_tokens=1, max_lost_of_task=1)
+    assert decision.removed["rule"].to_list() == ["too_long"]
+    assert decision.added.is_empty()
+
+
 def test_a_test_set_does_not_depend_on_the_training_length(tokenizer: Any) -> None:
     rows = [chat("train", "q " * 100, "a"), chat("test", "q " * 100, "a", split="test:x")]
-    assert decided(rows, tokenizer, max_length=100).assigned["row_id"].to_list() == ["test"]
+    allowed = {"max_lost_tokens": 1, "max_lost_of_task": 1}
+    assert decided(rows, tokenizer, max_length=100, **allowed).assigned["row_id"].to_list() == ["test"]
 
 
 def test_a_row_that_the_tokenizer_side_refuses_is_quarantined_with_its_reason(tokenizer: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pipeline_config.errors import ConfigError, DataError, StageError
 from pipeline_config.model_schema import Train
 from pipeline_config.schema import Config
-from tasks.kernels.chat import chat_tokenizer
+from tasks.kernels.chat_template import chat_tokenizer
 from tasks.kernels.models import load_causal, load_tokenizer
 from tasks.kernels.quiet import quiet
 from tasks.stage import StageInput

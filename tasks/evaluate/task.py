@@ -12,7 +12,7 @@ from pipeline_config.errors import ConfigError
 from pipeline_config.model_schema import Evaluate
 from pipeline_config.schema import Config
 from pipeline_config.suggest import did_you_mean
-from tasks.kernels.chat import chat_tokenizer, tokenizer_references
+from tasks.kernels.chat_template import chat_tokenizer, tokenizer_references
 from tasks.kernels.digests import canonical_json
 from tasks.kernels.models import model_digest, model_folder
 from tasks.kernels.published import TUNED, published_models

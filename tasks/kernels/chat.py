@@ -4,27 +4,21 @@ The span of an assistant turn is what the template adds when the turn is appende
 with `{% generation %}` marks say it themselves; for all others the conversation is rendered once more up to each turn,
 and the longer rendering must begin with the shorter one. A template for which that fails (it rewrites earlier turns
 when later ones follow) can't be masked exactly, and is refused rather than masked approximately.
-
-Template features that would make two runs differ are pinned: `strftime_now` gives a fixed date.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pipeline_config.errors import ModelError
-from pipeline_config.schema import Config
-from tasks.kernels.digests import FileDigests
-from tasks.kernels.models import load_tokenizer, model_digest, model_folder
+from tasks.kernels.chat_template import reason, require_template, tokenizer_name
 
 Message = Mapping[str, Any]  # role, content, weight (null: 1)
 
 _MARKS = re.compile(r"{%-?\s*generation\s*-?%}")
 _TOOLS = re.compile(r"\btools\b")
-_FIXED_DATE = "{%- macro strftime_now(format) -%}01 Jan 2026{%- endmacro -%}"
 _CURE = "give a template whose earlier turns stay as they are, in tokenize.chat_template (a Jinja file)"
 
 
@@ -61,50 +55,6 @@ class Rendered:
     refused: tuple[str, str] | None = None
 
 
-def tokenizer_model(run: Config) -> str:
-    """The model whose tokenizer a run uses."""
-    return (run.tokenize.model if run.tokenize else None) or run.model
-
-
-def chat_tokenizer(run: Config, data_dir: Path) -> Any:
-    """The tokenizer of a run, with the chat template of `tokenize.chat_template` where one is given.
-
-    Raises:
-        ModelError: the model or the template file can't be read.
-    """
-    tokenizer = load_tokenizer(model_folder(tokenizer_model(run), data_dir))
-    path = run.tokenize.chat_template if run.tokenize else None
-    if path is not None:
-        tokenizer.chat_template = _read_template(path)
-    return tokenizer
-
-
-def tokenizer_references(run: Config, data_dir: Path) -> dict[str, str]:
-    """What shapes a run's tokens beside its rows: digests of the tokenizer's model and of a given template."""
-    found = {"tokenizer": model_digest(tokenizer_model(run), data_dir)}
-    path = run.tokenize.chat_template if run.tokenize else None
-    if path is not None:
-        _read_template(path)
-        found["chat_template"] = FileDigests(data_dir).of(Path(path))
-    return found
-
-
-def require_template(tokenizer: Any) -> str:
-    """The chat template's source.
-
-    Raises:
-        ModelError: the tokenizer has none.
-    """
-    if not tokenizer.chat_template:
-        raise ModelError(
-            f"the tokenizer of {_name(tokenizer)} has no chat template",
-            place="tokenize.chat_template",
-            cure="give a Jinja file in tokenize.chat_template, or use an instruction-tuned model",
-        )
-    source = str(tokenizer.get_chat_template())
-    return _FIXED_DATE + source if "strftime_now" in source else source
-
-
 def render_prompt(tokenizer: Any, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None) -> str:
     """The text after which a model answers: the conversation so far and the generation prompt.
 
@@ -116,7 +66,7 @@ def render_prompt(tokenizer: Any, messages: Sequence[Message], tools: Sequence[M
         return _render(tokenizer, template, [_visible(template, messages, tools)], tools, prompt=True)[0]
     except Exception as error:  # a template may raise what it likes
         raise ModelError(
-            f"the chat template refuses a conversation ({_reason(error)})",
+            f"the chat template refuses a conversation ({reason(error)})",
             place="tokenize.chat_template",
             cure="give a template that takes these roles",
         ) from error
@@ -146,7 +96,7 @@ def _render_one(tokenizer: Any, template: str, conversation: Conversation) -> Re
     except ModelError:
         raise
     except Exception as error:  # a template may raise what it likes
-        return Rendered(refused=("template_error", _reason(error)))
+        return Rendered(refused=("template_error", reason(error)))
 
 
 def _render_all(tokenizer: Any, template: str, conversations: Sequence[Conversation]) -> list[Rendered]:
@@ -278,28 +228,8 @@ def _visible(
 
 def _not_a_prefix(tokenizer: Any, conversation: Conversation, turn: int) -> ModelError:
     return ModelError(
-        f"the chat template of {_name(tokenizer)} renders the turns before an answer differently once the answer "
-        "or later turns follow, so what is learned can't be told from what is read",
+        f"the chat template of {tokenizer_name(tokenizer)} renders the turns before an answer differently once the "
+        "answer or later turns follow, so what is learned can't be told from what is read",
         place=f"row {conversation.row_id}, turn {turn}",
         cure=_CURE,
     )
-
-
-def _read_template(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"the chat template {path} can't be read ({_reason(error)})",
-            place="tokenize.chat_template",
-            cure="give a UTF-8 file with a Jinja template",
-        ) from error
-
-
-def _name(tokenizer: Any) -> str:
-    return Path(str(tokenizer.name_or_path or "the model")).name
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}{': ' + lines[0][:200] if lines else ''}"

@@ -2,9 +2,10 @@
 
 Each conversation is tokenised as a whole, and a token is learned if it stands in the span of a learned turn, up to
 the special token that ends the turn (white space that the template puts behind it is never generated). Whether the
-ids before the last answer are what the prompt alone gives at inference is checked by tokenising it again; where a
+ids before each answer are what the prompt alone gives at inference is checked by tokenising it again; where a
 tokenizer merges across the border, such as over an answer that begins with spaces, the row is tokenised in parts, as
-a generating model would meet it.
+a generating model would meet it. Of earlier answers the prompt is tokenised from its last special token on, since
+nothing merges across one.
 
 A row's first token is never learned: nothing stands before it to predict it from.
 """
@@ -70,10 +71,11 @@ def encode_conversations(tokenizer: Any, rendered: Sequence[Rendered]) -> Encode
     ids: list[list[int]] = []
     masks: list[list[bool]] = []
     refused: dict[int, Refused] = {}
+    headers = _Headers(tokenizer, special)
     parted = 0
     for n, each in enumerate(rendered):
         parts = [(0, wholes[n])]
-        if each.refused is None and n in prompts and not _is_prefix(prompts[n].ids, wholes[n], each.spans):
+        if each.refused is None and n in prompts and not _is_exact(prompts[n].ids, wholes[n], each, headers):
             parts = _in_parts(tokenizer, each)
             parted += 1
             if tokenizer.decode(_joined(parts)) != tokenizer.decode(wholes[n].ids):
@@ -106,10 +108,11 @@ def _masked(
     ids = _joined(parts)
     mask = [False] * len(ids)
     token_at = _locator(parts, len(each.text), len(ids))
+    place_after = _places(parts)
     for start, end in each.spans:
         first, stop = token_at(start), token_at(end)
         ends = [at for at in range(stop - 1, first - 1, -1) if ids[at] in special]
-        if ends:
+        if ends and not each.text[place_after(ends[0]) : end].strip():  # others are part of what is said
             stop = ends[0] + 1
         elif stop < len(ids) and ids[stop] in special:
             stop += 1  # marks that leave the end of the turn outside
@@ -141,15 +144,48 @@ def _locator(parts: list[tuple[int, Any]], n_characters: int, n_tokens: int) -> 
     return token_at
 
 
-def _is_prefix(prompt: list[int], whole: Any, spans: Sequence[tuple[int, int]]) -> bool:
-    """Whether the last answer follows exactly the prompt's ids, and every answer begins with a token of its own."""
+def _places(parts: list[tuple[int, Any]]) -> Callable[[int], int]:
+    """A function from a token to the first character behind it."""
+
+    def place_after(token: int) -> int:
+        for start, encoding in parts:
+            if token < len(encoding.ids):
+                return int(start + encoding.token_to_chars(token)[1])
+            token -= len(encoding.ids)
+        raise IndexError(token)
+
+    return place_after
+
+
+def _is_exact(prompt: list[int], whole: Any, each: Rendered, headers: "_Headers") -> bool:
+    """Whether every answer begins with a token of its own, and follows exactly the ids that its prompt alone gives."""
     if whole.ids[: len(prompt)] != prompt:
         return False
-    for start, _ in spans:
+    last = max(start for start, _ in each.spans)
+    for start, _ in each.spans:
         token = whole.char_to_token(start)
         if token is not None and whole.token_to_chars(token)[0] < start:
             return False
+        if token is not None and start < last and not headers.agree(each.text, start, whole, token):
+            return False
     return True
+
+
+class _Headers:
+    """What stands between the last special token of a prompt and the answer: few texts, each tokenised once."""
+
+    def __init__(self, tokenizer: Any, special: frozenset[int]) -> None:
+        self._tokenizer, self._special = tokenizer, special
+        self._known: dict[str, list[int]] = {}
+
+    def agree(self, text: str, start: int, whole: Any, token: int) -> bool:
+        """Whether the tokens before `token`, at the character `start`, are those of the text before it alone."""
+        first = next((at for at in range(token - 1, -1, -1) if whole.ids[at] in self._special), 0)
+        header = text[whole.token_to_chars(first)[0] if first else 0 : start]
+        if header not in self._known:
+            self._known[header] = list(_encode(self._tokenizer, [header])[0].ids)
+        same: bool = self._known[header] == whole.ids[first:token]
+        return same
 
 
 def _in_parts(tokenizer: Any, each: Rendered) -> list[tuple[int, Any]]:

@@ -16,7 +16,7 @@ def token_samples(upstream: "Mapping[str, Artifact]", run: Config, data_dir: Pat
     """Three rows as HTML; empty where nothing was tokenised."""
     if "tokenize" not in upstream:
         return ""
-    from tasks.kernels.chat import chat_tokenizer
+    from tasks.kernels.chat_template import chat_tokenizer
     from tasks.kernels.pii import mask
     from tasks.kernels.preview import preview_rows, render_html
 

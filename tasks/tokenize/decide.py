@@ -10,6 +10,7 @@ from tasks.ledger import Decision, quarantine_frame, removed_frame
 from tasks.tokenize.encode import encode_rows, is_text
 from tasks.tokenize.lengths import auto_length
 from tasks.tokenize.long_rows import PIECE, Resolved, resolve
+from tasks.tokenize.lost import check_lost, lost, raised_length
 
 COLUMNS = ("row_id", "split", "input_ids", "loss_mask", "n_tokens", "n_trained", "fold", "task", "weight")
 _ROW = "__row"
@@ -19,26 +20,31 @@ def decide(rows: pl.DataFrame, tokenizer: Any, context: int | None, config: Toke
     """Tokenise rows, and keep to the limits.
 
     `max_length` holds for train and validation; test rows are shortened only where the model's context forces it, so
-    that a training setting does not change a test set. Of a preference pair the chosen side is learned.
+    that a training setting does not change a test set. Of a preference pair the chosen side is learned. An automatic
+    length is raised where it would cost more than the limits allow (`lost.py`).
 
     Args:
         rows: `row_id, source, split, fold, task, weight, messages, preference, tools`, in source order.
         context: the most tokens the model takes; None: no limit.
 
     Raises:
-        DataError: a row is too long, and `on_too_long` is `stop`.
+        DataError: a row is too long, and `on_too_long` is `stop`; or too much would be lost with rows that are.
         ModelError: a conversation and no usable chat template.
     """
     rows = rows.with_columns(pl.col("split").fill_null("train"), is_text().alias("is_text")).with_row_index(_ROW)
     tokens, refused, parted = encode_rows(rows.select("row_id", "messages", "tools"), tokenizer, config.train_on)
     about = rows.select(_ROW, "row_id", "split", "fold", "task", "weight", "is_text")
     tokens = about.join(tokens, on="row_id", how="inner", maintain_order="left")
+    tokens = tokens.with_columns(pl.lit(0, pl.Int32).alias(PIECE))
     limits = _limits(tokens, context, config)
-    tokens = tokens.with_columns(_limit_of(limits).alias("limit"), pl.lit(0, pl.Int32).alias(PIECE))
-    fits = pl.col("limit").is_null() | (pl.col("n_tokens") <= pl.col("limit"))
-    long = tokens.filter(~fits)
-    fixed = resolve(long, rows, tokenizer, config)
-    kept = pl.concat([tokens.filter(fits), *fixed.frames]).sort(_ROW, PIECE)
+    fitting, fixed = _fitted(tokens, rows, limits, tokenizer, config)
+    cost = lost(tokens, fixed.removed["row_id"])
+    if config.max_length == "auto" and cost.too_much(config) and config.on_too_long != "drop":
+        limits["max_length"] = raised_length(tokens, limits["max_length"] or 1, context, config)
+        fitting, fixed = _fitted(tokens, rows, limits, tokenizer, config)
+        cost = lost(tokens, fixed.removed["row_id"])
+    check_lost(cost, limits["max_length"], config)
+    kept = pl.concat([fitting, *fixed.frames]).sort(_ROW, PIECE)
     removed = pl.concat([fixed.removed, _all_masked(kept)])
     out = kept.filter(pl.col("n_trained") > 0)
     added = fixed.added.filter(pl.col("row_id").is_in(out["row_id"].implode()))
@@ -49,8 +55,18 @@ def decide(rows: pl.DataFrame, tokenizer: Any, context: int | None, config: Toke
         assigned=out.select(COLUMNS),
         added=added,
         metrics=_metrics(out, limits, fixed),
-        facts=_facts(rows, out, limits, fixed) | {"rows_in_parts": parted, "model_context": context},
+        facts=_facts(rows, out, limits, fixed)
+        | {"rows_in_parts": parted, "model_context": context, "lost_token_share": cost.tokens},
     )
+
+
+def _fitted(
+    tokens: pl.DataFrame, rows: pl.DataFrame, limits: Mapping[str, int | None], tokenizer: Any, config: Tokenize
+) -> tuple[pl.DataFrame, Resolved]:
+    """The rows within their limits, and what becomes of the others."""
+    tokens = tokens.with_columns(_limit_of(limits).alias("limit"))
+    fits = pl.col("limit").is_null() | (pl.col("n_tokens") <= pl.col("limit"))
+    return tokens.filter(fits), resolve(tokens.filter(~fits), rows, tokenizer, config)
 
 
 def _limits(tokens: pl.DataFrame, context: int | None, config: Tokenize) -> dict[str, int | None]:
@@ -91,7 +107,7 @@ def _metrics(out: pl.DataFrame, limits: Mapping[str, int | None], fixed: Resolve
         "trained_share": trained / tokens if tokens else 0.0,
         "max_length": float(limits["max_length"] or 0),
         "truncated_rows": fixed.count("truncate_context"),
-        "split_rows": fixed.count("split_text"),
+        "split_rows": fixed.count("split_text") + fixed.count("split_turns"),
     }
 
 

@@ -2,7 +2,8 @@
 
 The question and the system text are what an answer depends on, so they are never cut: what goes is the middle of the
 longest turn of the context (earlier questions, tool output, earlier answers that are not learned). Raw text is cut
-into pieces. A row that can't be brought under the limit so is removed, never shortened silently.
+into pieces (and conversations, where that is asked for: `split_turns.py`). A row that can't be brought under the limit
+so is removed, never shortened silently.
 """
 
 import json

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_config.data_schema import Tokenize
 from pipeline_config.schema import Config
-from tasks.kernels.chat import tokenizer_references
+from tasks.kernels.chat_template import tokenizer_references
 from tasks.stage import StageInput, stage
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def tokenize(given: StageInput[Tokenize]) -> "Decision":
     """Token ids and loss mask of every row; packing is the loader's."""
     import polars as pl
 
-    from tasks.kernels.chat import chat_tokenizer, tokenizer_model
+    from tasks.kernels.chat_template import chat_tokenizer, tokenizer_model
     from tasks.kernels.models import model_folder
     from tasks.tokenize.decide import decide
     from tasks.tokenize.lengths import model_context

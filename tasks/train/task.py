@@ -9,7 +9,7 @@ from pipeline_config.errors import ModelError
 from pipeline_config.fields import key_values
 from pipeline_config.model_schema import Train
 from pipeline_config.schema import Config
-from tasks.kernels.chat import tokenizer_references
+from tasks.kernels.chat_template import tokenizer_references
 from tasks.kernels.models import model_digest
 from tasks.ledger import Output
 from tasks.stage import StageInput, stage
@@ -49,7 +49,7 @@ def references(config: Train, run: Config, data_dir: Path) -> dict[str, str]:
 )
 def train(given: StageInput[Train]) -> Output:
     """Publish `model/` (complete), `adapter/` (LoRA) and the loss curve."""
-    from tasks.kernels.chat import chat_tokenizer
+    from tasks.kernels.chat_template import chat_tokenizer
     from tasks.kernels.model_card import licence_of, model_card, public_name
     from tasks.kernels.models import model_folder
     from tasks.kernels.published import MODEL_FOLDER
