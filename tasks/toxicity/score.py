@@ -90,14 +90,16 @@ def _chinese(turns: pl.DataFrame, config: Chinese) -> pl.Series:
     from tasks.toxicity import chinese
 
     words = chinese.load_words(config.min_word_length) - {word.lower() for word in config.allow}
-    has_han = turns["content"].str.contains(r"\p{Han}")
-    texts = turns.filter(has_han)
+    content = turns["content"]
+    places = (content.str.len_bytes() > content.str.len_chars()).arg_true()  # the rest is ASCII
+    places = places.filter(content.gather(places).str.contains(r"\p{Han}"))
+    texts = turns[places]
     counts = chinese.count_listed(texts["content"], words).cast(pl.Float64)
     hit = counts > 0
     languages = detect(texts.filter(hit).select(sample(pl.col("content"))).to_series())
     foreign = hit.arg_true().filter(languages["lang"].is_in(list(_NOT_CHINESE)))
     counts = counts.scatter(foreign, None)
-    return turns["chinese"].scatter(has_han.arg_true(), counts).alias("chinese")
+    return turns["chinese"].scatter(places, counts).alias("chinese")
 
 
 def _worst(turns: pl.DataFrame, score: str, name: str, turn: str | None) -> pl.DataFrame:
