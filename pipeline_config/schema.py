@@ -1,26 +1,16 @@
 """The whole configuration: one section a stage, checked across sections.
 
-A stage's own fields and defaults stand in `data_schema.py` and `model_schema.py`; nowhere else.
+A stage's own fields and defaults stand in `data_schema.py`, `sets_schema.py` and `model_schema.py`; nowhere else.
 """
 
 from difflib import get_close_matches
 
 from pydantic import Field, model_validator
 
-from pipeline_config.data_schema import (
-    Augment,
-    Balance,
-    Clean,
-    Dedupe,
-    Ingest,
-    Quality,
-    Select,
-    Split,
-    Tokenize,
-    Toxicity,
-)
+from pipeline_config.data_schema import Clean, Dedupe, Ingest, Quality, Toxicity
 from pipeline_config.fields import Section, Strict
 from pipeline_config.model_schema import Compress, Distill, Evaluate, Report, Train
+from pipeline_config.sets_schema import Augment, Balance, Select, Split, Tokenize
 
 DATA_STAGES = (
     "ingest",

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline_config.data_schema import Augment, Ingest, Source
+from pipeline_config.data_schema import Ingest, Source
 from pipeline_config.errors import ConfigError
 from pipeline_config.schema import Config
+from pipeline_config.sets_schema import Augment
 from tasks.augment import nlpaug_parts, parallel
 from tasks.augment.decide import drawn
 from tasks.augment.methods import Method, load

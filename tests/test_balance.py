@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline_config.data_schema import Balance
+from pipeline_config.sets_schema import Balance
 from tasks.balance.proportions import decide, evenness, wanted_sizes
 from tasks.kernels.rows import digest
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import polars as pl
 
-from pipeline_config.data_schema import Dedupe, Split
+from pipeline_config.data_schema import Dedupe
+from pipeline_config.sets_schema import Split
 from tasks.dedupe.decide import decide as dedupe
 from tasks.gates.bounds import Subject
 from tasks.gates.judge import judge

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline_config.data_schema import Ingest, Select, Source
+from pipeline_config.data_schema import Ingest, Source
 from pipeline_config.errors import ModelError, SourceError
 from pipeline_config.schema import Config
+from pipeline_config.sets_schema import Select
 from tasks.kernels.rows import MESSAGE, ROW_SCHEMA, digest
 from tasks.select.choose import decide, kept_rows
 from tasks.select.similarity import nearest_mean, view

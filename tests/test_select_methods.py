@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline_config.data_schema import Ingest, Select, Source
+from pipeline_config.data_schema import Ingest, Source
 from pipeline_config.errors import DataError
 from pipeline_config.schema import Config
+from pipeline_config.sets_schema import Select
 from tasks.kernels.rows import ROW_SCHEMA, digest
 from tasks.ledger import Decision
 from tasks.select.importance import farthest_first, log_weights, resampled, vectors

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline_config.data_schema import Ingest, Source, Split
-from pipeline_config.data_schema import TestSet as DrawnSet
+from pipeline_config.data_schema import Ingest, Source
 from pipeline_config.errors import ConfigError, DataError
 from pipeline_config.schema import Config
+from pipeline_config.sets_schema import Split
+from pipeline_config.sets_schema import TestSet as DrawnSet
 from tasks.kernels.rows import ROW_SCHEMA, digest
 from tasks.ledger import Decision
 from tasks.split.decide import decide

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline_config.data_schema import Ingest, Source, Split
-from pipeline_config.data_schema import TestSet as DrawnSet
+from pipeline_config.data_schema import Ingest, Source
 from pipeline_config.errors import ConfigError, DataError, SourceError
 from pipeline_config.schema import Config
+from pipeline_config.sets_schema import Split
+from pipeline_config.sets_schema import TestSet as DrawnSet
 from tasks.kernels.digests import FileDigests
 from tasks.kernels.text import sequences, shingle_hashes
 from tasks.split.contamination import leaks

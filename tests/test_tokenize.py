@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline_config.data_schema import Tokenize
 from pipeline_config.errors import DataError
+from pipeline_config.sets_schema import Tokenize
 from tasks.kernels.models import load_tokenizer
 from tasks.kernels.rows import ROW_SCHEMA
 from tasks.ledger import Decision, check_equation, counts

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pipeline_config.data_schema import Augment
+from pipeline_config.sets_schema import Augment
 from tasks.kernels.language import detect, sample
 from tasks.kernels.likeness import likenesses, nearest, views
 from tasks.kernels.rows import joined

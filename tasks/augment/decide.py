@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from pipeline_config.data_schema import Augment
+from pipeline_config.sets_schema import Augment
 from tasks.augment.check import first_failing
 from tasks.augment.vary import Variant
 from tasks.kernels.draws import draw_bits, unit

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline_config.data_schema import Augment
 from pipeline_config.errors import ConfigError
+from pipeline_config.sets_schema import Augment
 from tasks.augment.chinese import EqualWords
 from tasks.augment.masked import Masked
 from tasks.augment.nlpaug_parts import augmenter_class, drawing_from

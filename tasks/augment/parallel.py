@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from pipeline_config.data_schema import Augment
+from pipeline_config.sets_schema import Augment
 from tasks.augment.methods import Method, load_all
 from tasks.augment.vary import Variant, variant_of
 from tasks.kernels.draws import draw_bits

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline_config.data_schema import Augment
 from pipeline_config.schema import Config
+from pipeline_config.sets_schema import Augment
 from tasks.augment import chinese, nlpaug_parts
 from tasks.augment.wordnet import dictionary_files, dictionary_path
 from tasks.kernels.digests import FileDigests, json_digest

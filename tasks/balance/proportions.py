@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pipeline_config.data_schema import Balance
+from pipeline_config.sets_schema import Balance
 from tasks.kernels.draws import draw_bits
 from tasks.kernels.rows import added_row_id
 from tasks.ledger import Decision

@@ -2,7 +2,7 @@
 
 import logging
 
-from pipeline_config.data_schema import Balance
+from pipeline_config.sets_schema import Balance
 from tasks.ledger import Decision
 from tasks.stage import StageInput, stage
 

@@ -39,7 +39,7 @@ def embed(
         encoder: folder, hub name or `asset:<name>`.
         data_dir: where converted models are.
         max_length: tokens of a text that are read (special tokens included); the rest is left out.
-        batch_size: texts in a batch.
+        batch_size: texts in a batch, 2 or more (the products of a single one round otherwise).
         label: of the progress bar.
 
     Returns:
@@ -62,10 +62,10 @@ def embed(
         else []
     )
     vectors = np.zeros((len(distinct), model.config.hidden_size), dtype=np.float32)
-    batches = list(_batches([min(-(-len(each) // _STEP) * _STEP, limit) for each in ids], max(batch_size, 2)))
+    batches = list(_batches([min(-(-len(each) // _STEP) * _STEP, limit) for each in ids], batch_size))
     with torch.inference_mode():
         for rows, length in track(batches, label, total=len(batches)):
-            texts_ids = [ids[row] for row in rows] + [ids[rows[0]]] * (max(batch_size, 2) - len(rows))
+            texts_ids = [ids[row] for row in rows] + [ids[rows[0]]] * (batch_size - len(rows))
             batch = tokenizer.pad(
                 {"input_ids": texts_ids}, padding="max_length", max_length=length, return_tensors="pt"
             )

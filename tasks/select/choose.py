@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from pipeline_config.data_schema import Select
+from pipeline_config.sets_schema import Select
 from tasks.ledger import Decision
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

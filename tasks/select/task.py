@@ -4,9 +4,9 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline_config.data_schema import Select
 from pipeline_config.errors import DataError, SourceError
 from pipeline_config.schema import Config
+from pipeline_config.sets_schema import Select
 from tasks.kernels.digests import FileDigests, json_digest
 from tasks.kernels.models import model_digest
 from tasks.kernels.reading.files import name_says

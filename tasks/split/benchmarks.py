@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline_config.data_schema import Split
 from pipeline_config.errors import ConfigError, DataError, SourceError
+from pipeline_config.sets_schema import Split
 from tasks.kernels.digests import FileDigests, json_digest
 from tasks.kernels.reading.files import name_says
 from tasks.split.place import TEST

@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from pipeline_config.data_schema import Split
 from pipeline_config.errors import DataError
+from pipeline_config.sets_schema import Split
 from tasks.kernels.likeness import Likeness, among, likenesses
 from tasks.ledger import REMOVED_SCHEMA, Decision, removed_frame
 from tasks.split.benchmarks import as_rows, with_items

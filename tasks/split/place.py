@@ -8,7 +8,7 @@ within a few square roots, not to the row.
 
 import polars as pl
 
-from pipeline_config.data_schema import Split, TestSet
+from pipeline_config.sets_schema import Split, TestSet
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 

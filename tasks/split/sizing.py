@@ -4,8 +4,8 @@ import math
 
 import polars as pl
 
-from pipeline_config.data_schema import Split, TestSet
 from pipeline_config.errors import DataError
+from pipeline_config.sets_schema import Split, TestSet
 from tasks.split.place import TEST, is_test
 from tasks.split.times import as_times, chosen_cutoff
 

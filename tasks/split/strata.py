@@ -8,7 +8,7 @@ interval gets its share of the stratum's rows, to one group. The price is that a
 import numpy as np
 import polars as pl
 
-from pipeline_config.data_schema import Split
+from pipeline_config.sets_schema import Split
 from tasks.kernels.draws import unit, value_bits
 from tasks.split.groups import Groups
 

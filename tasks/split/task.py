@@ -4,9 +4,9 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline_config.data_schema import Split
 from pipeline_config.errors import ConfigError
 from pipeline_config.schema import Config
+from pipeline_config.sets_schema import Split
 from tasks.kernels.digests import canonical_json
 from tasks.kernels.rows import answer_text
 from tasks.ledger import Decision

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from pipeline_config.data_schema import Tokenize
+from pipeline_config.sets_schema import Tokenize
 from tasks.ledger import Decision, quarantine_frame, removed_frame
 from tasks.tokenize.encode import encode_rows, is_text
 from tasks.tokenize.lengths import auto_length

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from pipeline_config.data_schema import Tokenize
 from pipeline_config.errors import DataError
+from pipeline_config.sets_schema import Tokenize
 from tasks.kernels.chat import Conversation
 from tasks.kernels.rows import added_row_id, digest
 from tasks.ledger import changed_frame, removed_frame

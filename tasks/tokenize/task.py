@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_config.data_schema import Tokenize
 from pipeline_config.schema import Config
+from pipeline_config.sets_schema import Tokenize
 from tasks.kernels.chat_template import tokenizer_references
 from tasks.stage import StageInput, stage
 
