@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from pipeline_config.data_schema import Tokenize
 from pipeline_config.errors import DataError
+from pipeline_config.sets_schema import Tokenize
 
 _RAISED_AT_MOST = 4  # times the 99.5th percentile
 
