@@ -187,7 +187,12 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="file to write, in a folder that is there")],
     run_id: RunId = None,
     format_: Annotated[
-        str, typer.Option("--format", help="messages, alpaca, sharegpt, text, parquet, or original")
+        str,
+        typer.Option(
+            "--format",
+            help="messages, alpaca, sharegpt, text, parquet, or original; of --stage tokenize: trl, llamafactory "
+            "(a folder), parquet",
+        ),
     ] = "messages",
     split: Annotated[str | None, typer.Option("--split", help="only rows of this split")] = None,
     source: Annotated[str | None, typer.Option("--source", help="only rows of this source")] = None,

@@ -27,16 +27,23 @@ def export_stage(
 ) -> None:
     """Write the rows that a stage left, for any other trainer."""
     from tasks.kernels.export import export_rows
+    from tasks.kernels.token_export import TOKEN_FORMATS, export_tokens
 
     folder = data_folder(data_dir)
     record = read_run(folder, run_id)
     artifact = stage_artifact(record, stage, folder)
-    if stage not in DATA_STAGES[:-1]:
-        raise ConfigError(f"{stage} holds no rows", place="--stage", cure="name a stage from ingest to augment")
+    if stage not in DATA_STAGES:
+        raise ConfigError(f"{stage} holds no rows", place="--stage", cure="name a stage from ingest to tokenize")
     rows = artifact.rows()
     rows = _only(rows, "split", split)
-    rows = _only(rows, "source", source)
-    written = export_rows(rows, format_, out)
+    if stage == DATA_STAGES[-1]:
+        if source is not None:
+            raise ConfigError("tokenised rows have no source", place="--source", cure="leave it out")
+        written = export_tokens(rows, format_, out, split)
+    elif format_ in TOKEN_FORMATS[:-1]:
+        raise ConfigError(f"{format_} takes tokens", place="--format", cure="say --stage tokenize")
+    else:
+        written = export_rows(_only(rows, "source", source), format_, out)
     if as_json:
         print(json.dumps({"out": str(out), "rows": written}))
     else:

@@ -12,7 +12,7 @@ from pipeline_config.errors import ModelError
 from tasks.kernels.chat import Conversation, render_conversations, render_prompt
 from tasks.kernels.encoding import encode_conversations, encode_texts
 from tasks.kernels.models import load_tokenizer
-from tests.toy_model import CHAT_TEMPLATE, _tokenizer, make_toy_model
+from tests.toy_model import CHAT_TEMPLATE, _tokenizer
 
 END = "<|im_end|>"
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="<|>"), min_size=1, max_size=30)
@@ -20,7 +20,9 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="<|>"), min_size=
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_toy_model(tmp_path_factory.mktemp("toy"))
+    saved = tmp_path_factory.mktemp("toy")
+    _tokenizer().save_pretrained(saved)
+    return saved
 
 
 @pytest.fixture

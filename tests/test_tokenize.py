@@ -8,19 +8,18 @@ import pytest
 
 from pipeline_config.errors import DataError
 from pipeline_config.sets_schema import Tokenize
-from tasks.kernels.models import load_tokenizer
 from tasks.kernels.rows import ROW_SCHEMA
 from tasks.ledger import Decision, check_equation, counts
 from tasks.tokenize.decide import decide
 from tasks.tokenize.lengths import CUT_MARK, auto_length
-from tests.toy_model import make_toy_model
+from tests.toy_model import _tokenizer
 
 END = "<|im_end|>"
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load_tokenizer(str(make_toy_model(tmp_path_factory.mktemp("toy"))))
+def tokenizer() -> Any:
+    return _tokenizer()
 
 
 def row(row_id: str, *turns: tuple[str, str] | tuple[str, str, float], **more: Any) -> dict[str, Any]:
