@@ -18,6 +18,7 @@ from pipeline_config.errors import ModelError
 from tasks.kernels.attached import is_prompted
 from tasks.kernels.losses import Head, Teaching, completion_loss
 from tasks.kernels.packing import IGNORED
+from tasks.kernels.segments import attend_by_segment
 
 Batch = Mapping[str, torch.Tensor]
 _PROBE_TOKENS = 16
@@ -50,6 +51,9 @@ class Objective:
     ) -> None:
         self._dtype, self._smoothing = dtype, smoothing
         self._teacher = teacher
+        for each in (model, *([teacher.model] if teacher else [])):
+            if not is_prompted(each):
+                attend_by_segment(causal(each))
         self._is_linear = logits_are_linear(model) and (teacher is None or logits_are_linear(teacher.model))
         if teacher is not None:
             sizes = [int(causal(each).get_output_embeddings().weight.shape[0]) for each in (model, teacher.model)]
@@ -163,6 +167,7 @@ def logits_are_linear(model: Any) -> bool:
 
 def check_packing(model: Any) -> None:
     """Raise ModelError if packed examples would hear each other: changing one must leave the next exactly as it was."""
+    attend_by_segment(causal(model))
     batch = _probe(model)
     half = _PROBE_TOKENS // 2
     positions = torch.arange(half, device=batch["input_ids"].device).repeat(2)[None]
