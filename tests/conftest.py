@@ -1,9 +1,8 @@
 """What every test has: no telemetry, a Prefect home of its own, and a word for what may be missing."""
 
+import fcntl
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.command import Workplace
-from tests.prefect_home import STARTED
+from tests.prefect_home import STARTED, served
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -21,12 +20,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads wait for each other, 
 
 
 _TINY = ("test_tiny_run.py", "test_dashboard.py", "test_report_run.py")  # they look at the same two runs
-_SLOW = (*_TINY, "test_crash.py", "test_resume_training.py", "test_serve.py", "test_same_bytes.py", "test_cli.py")
+_SECONDS = dict.fromkeys(_TINY, 180) | {
+    "test_serve.py": 60, "test_server.py": 60, "test_crash.py": 55, "test_resume_training.py": 55,
+    "test_same_bytes.py": 50, "test_cli.py": 45, "test_cache_table.py": 40, "test_gate_run.py": 35, "test_gc.py": 30,
+    "test_train.py": 28, "test_notify.py": 25, "test_train_attached.py": 22, "test_selection.py": 20,
+    "test_stdlib.py": 20, "test_postgres.py": 20, "test_resume.py": 18, "test_report.py": 15,
+    "test_plain_lines.py": 15, "test_train_methods.py": 15, "test_augment.py": 13, "test_dedupe.py": 13,
+    "test_models.py": 12, "test_two_runs.py": 10, "test_ingest_bad_input.py": 10,
+}  # fmt: skip
+"""What a file takes of a core, where that is ten seconds or more."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest goes first, so that no worker is left with it at the end."""
-    items.sort(key=lambda item: _SLOW.index(item.path.name) if item.path.name in _SLOW else len(_SLOW))
+    items.sort(key=lambda item: -_SECONDS.get(item.path.name, 0))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -98,11 +105,33 @@ def nothing_stays() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def migrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Prefect home with an empty database, to be copied: Prefect takes ten seconds to make one."""
-    home = tmp_path_factory.mktemp("migrated")
-    program = "from flows.server import *; prefect_defaults(); s = start_server(); s.wait(); s.close()"
-    subprocess.run([sys.executable, "-c", program], env={**os.environ, "PREFECT_HOME": str(home)}, check=True)
+    """A Prefect home with an empty database, to be copied: Prefect takes ten seconds to make one, the workers share."""
+    root = tmp_path_factory.getbasetemp()
+    home = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "migrated"
+    with home.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not home.exists():
+            made = home.with_suffix(".tmp")
+            made.mkdir()
+            with served(made):
+                pass
+            made.rename(home)
     return home
+
+
+@pytest.fixture(scope="session")
+def open_server(tmp_path_factory: pytest.TempPathFactory, migrated_home: Path) -> Iterator[tuple[Path, str]]:
+    """Home and address of one server for the runs of tests that are not about a server."""
+    home = tmp_path_factory.mktemp("served") / "prefect"
+    shutil.copytree(migrated_home, home)
+    with served(home) as server:
+        yield home, server.url
+
+
+@pytest.fixture
+def guest(tmp_path: Path, open_server: tuple[Path, str]) -> Workplace:
+    """A data folder of its own; the Prefect server is shared with other tests, and its database not to be looked at."""
+    return Workplace(tmp_path / "data", *open_server)
 
 
 @pytest.fixture(scope="session")

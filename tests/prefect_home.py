@@ -7,10 +7,14 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from flows.server import Server, prefect_defaults, start_server
 from tests.command import Workplace
 
 STARTED: "list[subprocess.Popen[str]]" = []
@@ -56,6 +60,24 @@ def start_run(place: Workplace, mode: str, marker: Path, config: Path, **variabl
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
     STARTED.append(process)
     return process
+
+
+@contextmanager
+def served(home: Path) -> Iterator[Server]:
+    """A server on this home, for runs that are not about one; once it is closed, the database has all of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", {**os.environ, "PREFECT_HOME": str(home)})
+        prefect_defaults()
+        server = start_server()
+        try:
+            server.wait()
+        except BaseException:
+            server.close()
+            raise
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 def free_port() -> int:

@@ -96,8 +96,8 @@ def test_plan_imports_no_engine(place: Workplace) -> None:
 
 
 @pytest.mark.server
-def test_filters_that_remove_every_row_fail_a_gate(place: Workplace, tmp_path: Path) -> None:
-    done = place.winnow(
+def test_filters_that_remove_every_row_fail_a_gate(guest: Workplace, tmp_path: Path) -> None:
+    done = guest.winnow(
         "run", "--set", sources(write_rows(tmp_path)), "--set", "quality.thresholds={min_answer_words: 5000}",
         "--until", "quality",
     )  # fmt: skip
@@ -143,15 +143,15 @@ main()
 
 
 @pytest.mark.server
-def test_a_damaged_artifact_is_an_error_with_a_cure_for_whoever_reads_it(place: Workplace, tmp_path: Path) -> None:
+def test_a_damaged_artifact_is_an_error_with_a_cure_for_whoever_reads_it(guest: Workplace, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "Some text."}\n')
     sources = f"ingest.sources=[{{path: {tmp_path / 'a.jsonl'}}}]"
-    record = place.document("run", "default", "--set", sources, "--until", "ingest")
-    (part,) = place.folder(record, "ingest").glob("part-*.parquet")
+    record = guest.document("run", "default", "--set", sources, "--until", "ingest")
+    (part,) = guest.folder(record, "ingest").glob("part-*.parquet")
     part.write_bytes(part.read_bytes()[:-9])
-    cut = place.winnow("export", "--stage", "ingest", "--out", str(tmp_path / "out.jsonl"), "--json")
+    cut = guest.winnow("export", "--stage", "ingest", "--out", str(tmp_path / "out.jsonl"), "--json")
     part.parent.joinpath("manifest.json").unlink()
-    gone = place.winnow("export", "--stage", "ingest", "--out", str(tmp_path / "out.jsonl"), "--json")
+    gone = guest.winnow("export", "--stage", "ingest", "--out", str(tmp_path / "out.jsonl"), "--json")
     for done in (cut, gone):
         assert done.returncode == 2
         assert json.loads(done.stdout)["error"]["cure"]

@@ -2,16 +2,20 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.server import Server
 from tasks.gates.docs import data_docs_index, data_docs_page
 from tests.browser import browser
 from tests.command import Workplace, database_text
+from tests.prefect_home import served
 
 pytestmark = pytest.mark.server
 
@@ -31,9 +35,18 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+def server(tmp_path_factory: pytest.TempPathFactory, migrated_home: Path) -> Iterator[tuple[Path, Server]]:
+    """A folder, and a server on the Prefect home in it."""
     root = tmp_path_factory.mktemp("gates")
-    return Workplace(root / "data", root / "prefect")
+    shutil.copytree(migrated_home, root / "prefect")
+    with served(root / "prefect") as found:
+        yield root, found
+
+
+@pytest.fixture(scope="module")
+def place(server: tuple[Path, Server]) -> Workplace:
+    root, found = server
+    return Workplace(root / "data", root / "prefect", found.url)
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +95,6 @@ def test_a_gate_that_stops_names_rows_that_explain_finds(
     assert "quarantined: missing_field" in told.stdout
 
 
-def test_prefect_holds_the_verdict_and_no_text_of_a_row(place: Workplace, warned: tuple[dict[str, Any], str]) -> None:
-    database = database_text(place.home)
-    assert "winnow-ingest-gate" in database
-    check = next(c for c in warned[0]["stages"][0]["gate"]["checks"] if c["samples"])
-    assert check["samples"][0] in database
-    assert "heron" not in database
-
-
 def test_data_docs_show_the_failed_expectation_in_a_browser_without_a_network(
     place: Workplace, warned: tuple[dict[str, Any], str], chromium: str, tmp_path: Path
 ) -> None:
@@ -128,3 +133,14 @@ def test_an_unchanged_verdict_is_shown_again_without_great_expectations(
     again = json.dumps(record["stages"][0]["gate"]).replace(record["run_id"], before["run_id"])
     assert json.loads(again) == before["stages"][0]["gate"]
     assert sorted((place.data / "gates").rglob("*")) == gates
+
+
+def test_prefect_holds_the_verdict_and_no_text_of_a_row(
+    place: Workplace, server: tuple[Path, Server], warned: tuple[dict[str, Any], str]
+) -> None:
+    server[1].close()  # so this is the last test: all that the runs above told is written
+    database = database_text(place.home)
+    assert "winnow-ingest-gate" in database
+    check = next(c for c in warned[0]["stages"][0]["gate"]["checks"] if c["samples"])
+    assert check["samples"][0] in database
+    assert "heron" not in database

@@ -13,7 +13,7 @@ import pytest
 
 from flows.notify import post
 from tests.command import Workplace, database_text
-from tests.prefect_home import free_port, small_config, start_run, wait_until
+from tests.prefect_home import free_port, served, small_config, start_run, wait_until
 
 
 class Webhook(ThreadingHTTPServer):
@@ -52,19 +52,9 @@ def test_a_webhook_is_told_of_a_kill_a_gate_and_a_finished_run_and_its_address_i
     webhook: Webhook, migrated_home: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(migrated_home, tmp_path / "prefect")
-    place, config = Workplace(tmp_path / "data", tmp_path / "prefect"), small_config(tmp_path)
-    told: dict[str, str] = {"WINNOW_NOTIFY_URL": webhook.url}
-
-    killed = start_run(place, "wait", tmp_path / "marker", config, **told)
-    wait_until((tmp_path / "marker").exists, killed)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate(timeout=60)
-    stopped = place.winnow("run", str(config), "--set", "clean.gate.min_rows=4", **told)
-    assert stopped.returncode == 1, stopped.stderr
-    done = place.winnow("run", str(config), **told)
-    assert done.returncode == 0, done.stderr
-    quiet = place.winnow("run", str(config), WINNOW_NOTIFY_ON="failed,crashed", **told)
-    assert quiet.returncode == 0, quiet.stderr
+    with served(tmp_path / "prefect") as server:
+        place = Workplace(tmp_path / "data", tmp_path / "prefect", server.url)
+        said = _four_runs(place, webhook, tmp_path)
 
     crash, gate, end = webhook.messages
     runs = [run["run_id"] for run in place.runs()]
@@ -76,7 +66,26 @@ def test_a_webhook_is_told_of_a_kill_a_gate_and_a_finished_run_and_its_address_i
     assert (end["resume"], end["error"]) == (None, None)
     assert end["text"] == f"winnow small {runs[2]}: done. {end['message']}"
     kept = database_text(place.home) + "".join(path.read_text() for path in (place.data / "runs").glob("*.json"))
-    assert "THE-SECRET-TOKEN" not in kept + stopped.stdout + stopped.stderr + done.stdout + done.stderr
+    assert runs[2] in kept
+    assert "THE-SECRET-TOKEN" not in kept + said
+
+
+def _four_runs(place: Workplace, webhook: Webhook, folder: Path) -> str:
+    """A run that is killed, one that a gate stops, one that is done, one that tells of failures only; their words."""
+    config, marker = small_config(folder), folder / "marker"
+    told: dict[str, str] = {"WINNOW_NOTIFY_URL": webhook.url}
+
+    killed = start_run(place, "wait", marker, config, **told)
+    wait_until(marker.exists, killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate(timeout=60)
+    stopped = place.winnow("run", str(config), "--set", "clean.gate.min_rows=4", **told)
+    assert stopped.returncode == 1, stopped.stderr
+    done = place.winnow("run", str(config), **told)
+    assert done.returncode == 0, done.stderr
+    quiet = place.winnow("run", str(config), WINNOW_NOTIFY_ON="failed,crashed", **told)
+    assert quiet.returncode == 0, quiet.stderr
+    return stopped.stdout + stopped.stderr + done.stdout + done.stderr + quiet.stdout + quiet.stderr
 
 
 def test_a_webhook_that_fails_is_a_warning_that_does_not_name_it(

@@ -125,10 +125,10 @@ def test_resume_can_verify_and_keeps_the_bounds(mine: Path, data: Path) -> None:
     assert (again.selection["until"], again.selection["verify"], "split" in states(again)) == ("dedupe", True, False)
 
 
-def test_the_command_resumes_past_a_damaged_record_with_verify(mine: Path, data: Path) -> None:
+def test_the_command_resumes_past_a_damaged_record_with_verify(mine: Path, data: Path, guest: Workplace) -> None:
     done = run_stages(data, mine)
     (data / "runs" / "20990101T000000-0000.json").write_text("{")
-    told = Workplace(data, data.parent / "prefect").winnow("resume", "--verify")
+    told = guest.winnow("resume", "--verify")
     assert told.returncode == 0, told.stderr
     assert "warning: runs/20990101T000000-0000.json: " in told.stderr
     assert f"run {done.run_id} is done" in told.stderr
@@ -158,8 +158,8 @@ def test_a_record_of_a_later_version_can_be_read(mine: Path, data: Path) -> None
 
 
 @pytest.mark.server
-def test_a_run_killed_in_a_stage_goes_on_from_the_command_line(mine: Path, tmp_path: Path) -> None:
-    place = Workplace(tmp_path / "data", tmp_path / "prefect")
+def test_a_run_killed_in_a_stage_goes_on_from_the_command_line(mine: Path, tmp_path: Path, guest: Workplace) -> None:
+    place = guest
     words = ["run", str(mine), "--until", "dedupe", "--data-dir", str(place.data)]
     process = subprocess.Popen(
         [sys.executable, "-c", _STUCK_IN_DEDUPE, *words],
