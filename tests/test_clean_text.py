@@ -1,5 +1,6 @@
 """What the repairs change in a text, and above all what they leave alone."""
 
+import re
 import unicodedata
 
 import polars as pl
@@ -7,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.clean.characters import CONTROL_CLASS, MOJIBAKE_SUSPECT, control, mojibake, unicode_form
+from tasks.clean.characters import (
+    CONTROL_CLASS,
+    MAY_COMPOSE,
+    MOJIBAKE_SUSPECT,
+    control,
+    is_about_encoding,
+    mojibake,
+    unicode_form,
+)
 from tasks.clean.edits import Edit, apply, replaced
 from tasks.clean.markup import SUSPECT as MARKUP_SUSPECT
 from tasks.clean.markup import markup
@@ -216,3 +225,20 @@ def test_hostile_text_is_read_to_its_end(text: str) -> None:
     """A smoke test: quadratic work on 40,000 characters would take minutes."""
     for repair in REPAIRS:
         assert isinstance(apply(text, repair(text)), str)
+
+
+def test_what_the_filter_for_unicode_form_passes_over_is_in_normal_form():
+    quiet = [chr(code) for code in range(0x20000) if not re.match(MAY_COMPOSE, chr(code))]
+    assert len(quiet) > 40_000
+    assert all(unicodedata.is_normalized("NFC", char) and not unicodedata.combining(char) for char in quiet)
+    pairs = (unicodedata.decomposition(chr(code)).split() for code in range(0x20000))
+    composing = {chr(int(pair[1], 16)) for pair in pairs if len(pair) == 2 and not pair[0].startswith("<")}
+    assert not composing & set(quiet)
+    assert not any(unicodedata.is_normalized("NFC", f"가{jamo}") for jamo in "ᆨᇂ")
+    assert {*"ᆨᇂᅡᅵ"}.isdisjoint(quiet)
+
+
+@pytest.mark.parametrize("text", ["UTF8", "in GBK", "ıso-8859", "enCoDing", "an İSO8859 page", "乱码", "charſet"])
+def test_whoever_speaks_of_encodings_is_heard_in_any_case(text):
+    assert is_about_encoding(text)
+    assert not is_about_encoding(" ".join(text))

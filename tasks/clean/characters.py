@@ -15,6 +15,11 @@ from tasks.clean.edits import Edit, replaced
 # for the compiled filter: every sequence that ftfy holds for mojibake has one of these
 _SINGLE_BYTE = r"\x80-\u04ff\u2000-\u2600\uf8ff\ufb01\ufb02\ufffd"  # what single-byte encodings decode to
 MOJIBAKE_SUSPECT = rf"[\x80-\x9f]|[{_SINGLE_BYTE}]{{2}}|[ÂÃ] |[Œœ][^A-Za-z]"
+# and every text that is not in NFC has one outside these blocks, which neither decompose nor compose
+MAY_COMPOSE = (
+    r"[^\x00-\u02ff\u0400-\u0482\u048a-\u058f\u2010-\u2027\u2030-\u205e\u20a0-\u20bf\u2190-\u21ff\u2460-\u27ff"
+    r"\u3000-\u3029\u3041-\u3098\u309b-\u30fe\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef\U0001f000-\U0001faff]"
+)
 _LINE = re.compile(r"[^\n]+")
 _NOT_ASCII = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]+")
 # someone who writes about encodings may show mojibake on purpose
@@ -22,10 +27,30 @@ _ABOUT_ENCODING = re.compile(
     r"mojibake|utf-?8|utf-?16|latin-?1|cp125\d|windows-125\d|iso-?8859|unicode|encod|decod|codec|charset|gbk|乱码|编码|解码",
     re.IGNORECASE,
 )
+_ENCODING_WORDS = (
+    *(
+        "mojibake",
+        "utf",
+        "latin",
+        "cp125",
+        "windows-125",
+        "iso",
+        "unicode",
+        "encod",
+        "decod",
+        "codec",
+        "charset",
+        "gbk",
+    ),
+    *("乱码", "编码", "解码"),
+)
 
 
 def is_about_encoding(text: str) -> bool:
     """Whether a text speaks of character encodings."""
+    folded = text.casefold().replace("\u0307", "").replace("ı", "i")  # all that `IGNORECASE` takes for equal, and more
+    if not any(word in folded for word in _ENCODING_WORDS):  # ten times as fast as the search
+        return False
     return _ABOUT_ENCODING.search(text) is not None
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import polars as pl
 
 from pipeline_config.data_schema import Clean
-from tasks.clean.characters import CONTROL_CLASS, MOJIBAKE_SUSPECT
+from tasks.clean.characters import CONTROL_CLASS, MAY_COMPOSE, MOJIBAKE_SUSPECT
 from tasks.clean.markup import SUSPECT as MARKUP_SUSPECT
 from tasks.clean.row import DOCUMENT, Row, Rules, Texts
 from tasks.clean.whitespace import SEPARATOR
 from tasks.clean.whitespace import SUSPECT as WHITESPACE_SUSPECT
 from tasks.kernels.pii import KINDS, suspects
+from tasks.kernels.pii import SUSPECT as PII_SUSPECT
 from tasks.kernels.progress import track
 from tasks.kernels.rows import ROW_SCHEMA, joined
 from tasks.ledger import CHANGED_SCHEMA, REMOVED_SCHEMA, Decision, changed_frame
@@ -26,6 +27,7 @@ TEXTS = ("messages", "rejected", *DOCUMENT)
 BATCH = 16_384  # rows scanned at once; decides memory, not results
 PASSES = 8
 _ANSWERS = ("assistant", "text")
+_CONTROL = f"[{CONTROL_CLASS}--{SEPARATOR}]"
 
 
 def decide(batches: Iterable[pl.DataFrame], config: Clean) -> Decision:
@@ -81,29 +83,41 @@ def _clean_batch(batch: pl.DataFrame, rules: Rules, tally: "_Tally") -> None:
 
 
 def _suspected(frame: pl.DataFrame, rules: Rules) -> dict[int, set[str]]:
-    """Place of each row in which a rule could find something, and those rules; one compiled scan.
+    """Place of each row in which a rule could find something, and those rules.
+
+    One compiled scan asks for all rules at once; only where it finds something is each rule asked by itself.
 
     Args:
         frame: `text` (all messages, joined by `SEPARATOR`) and `document`.
     """
-    text = pl.col("text")
-    wide = frame.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("place"), text)
-    wide = wide.filter(text.str.contains(r"[^\x00-\x7f]"))
-    wide = wide.select(
-        "place",
-        text.str.contains(MOJIBAKE_SUSPECT).alias("mojibake"),
-        (text.str.normalize(rules.form) != text).alias("unicode"),
+    text, document = pl.col("text"), pl.col("document")
+    personal = rules.policy.active()
+    wide = text.str.len_bytes() != text.str.len_chars()
+    odd = MAY_COMPOSE if rules.form == "NFC" else r"[^\x00-\x7f]"
+    narrow = "|".join(f"(?:{pattern})" for pattern in (_CONTROL, WHITESPACE_SUSPECT, *([PII_SUSPECT] * personal)))
+    found = text.str.contains(narrow) | text.str.contains(MARKUP_SUSPECT) | (suspects(document) & personal)
+    odd_found = _where(wide, text).str.contains(f"{MOJIBAKE_SUSPECT}|{odd}")
+    few = frame.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("place"), text, document).filter(
+        (found | odd_found).fill_null(False)
     )
-    flags = frame.select(
-        pl.int_range(pl.len(), dtype=pl.UInt32).alias("place"),
-        text.str.replace_all(SEPARATOR, "", literal=True).str.contains(CONTROL_CLASS).alias("control"),
+    strange = _where(text.str.contains(odd), text)
+    flags = few.select(
+        "place",
+        _where(wide, text).str.contains(MOJIBAKE_SUSPECT).alias("mojibake"),
+        text.str.contains(_CONTROL).alias("control"),
         text.str.contains(MARKUP_SUSPECT).alias("markup"),
+        (strange.str.normalize(rules.form) != strange).alias("unicode"),
         text.str.contains(WHITESPACE_SUSPECT).alias("whitespace"),
-        ((suspects(text) | suspects(pl.col("document"))) if rules.policy.active() else pl.lit(False)).alias("pii"),
-    ).join(wide, on="place", how="left", maintain_order="left")
+        ((suspects(text) | suspects(document)) & personal).alias("pii"),
+    )
     names = [*rules.repairs, "pii"]
     flags = flags.select("place", pl.col(names).fill_null(False)).filter(pl.any_horizontal(names))
     return {place: {name for name, on in zip(names, marks, strict=True) if on} for place, *marks in flags.iter_rows()}
+
+
+def _where(condition: pl.Expr, text: pl.Expr) -> pl.Expr:
+    """The texts that a condition holds for, the empty text for the others."""
+    return pl.when(condition).then(text).otherwise(pl.lit(""))
 
 
 def _texts(row: dict[str, Any]) -> Texts:

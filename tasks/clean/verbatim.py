@@ -26,10 +26,10 @@ _CODE_LINE = re.compile(
     | [\w.\[\]'"]+(?:[ ]*:[ ]*[\w.\[\], |]+)?[ ]*(?:[-+*/|&%:]|//|\*\*)?=(?!=)[ ]*\S
     | [\w.]+\(.*\)[;:]?\s*$
     | // | /\* | <\?(?:php|xml) | <%
-    | [^<\n].*(?:[{}]|\);|=>|\([ ]*)\s*$
     )""",
     re.VERBOSE,
 )
+_CODE_ENDS = ("{", "}", ");", "=>", "(")
 _QUOTES = re.compile(r'"""|' + "'''")
 _WORD = re.compile(r"[^\n]")
 _PROBE = 200
@@ -143,6 +143,9 @@ def _blocks(text: str) -> list[tuple[int, int]]:
 def _reads_as_code(line: str) -> bool:
     """Whether one line has the shape of source code; of a very long one the two ends are judged (bounded work)."""
     probe = line if len(line) <= 2 * _PROBE else line[:_PROBE] + line[-_PROBE:]
+    written = probe.rstrip()
+    if written.endswith(_CODE_ENDS) and written[0] != "<" and written not in _CODE_ENDS:
+        return True
     return _CODE_LINE.match(probe) is not None
 
 

@@ -66,13 +66,13 @@ def mask(text: str) -> str:
 
 def suspects(text: pl.Expr) -> pl.Expr:
     """Rows that may hold personal data: true wherever `find` finds something, false for nearly all other text."""
-    return pl.any_horizontal(text.str.contains(pattern) for pattern in _SUSPECTS)
+    return text.str.contains(SUSPECT)
 
 
 def fold(text: str) -> str:
     """The text as detectors read it, of the same length: one width of digit, sign, dash and space, no escapes."""
     if not text.isascii():
-        text = text.translate(_FOLDED)
+        text = _WIDE.sub(lambda match: match.group().translate(_FOLDED), text)
     if "\\" in text:
         text = _ESCAPE.sub(lambda match: '""' if match.group() == '\\"' else "\n" * len(match.group()), text)
     return text
@@ -89,6 +89,7 @@ _FOLDED = {
     **dict.fromkeys((0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), ord(" ")),
     0xFFE5: ord("¥"),
 }
+_WIDE = re.compile("[" + "".join(map(chr, _FOLDED)) + "]+")  # translating nothing else is ten times as fast
 _ESCAPE = re.compile(r"\\(?:[nrtbf\"]|u[0-9A-Fa-f]{4})")
 
 # where two kinds claim the same characters, the earlier one has them
@@ -121,3 +122,4 @@ _SUSPECTS = (
     r"['\"＇＂\\]{0,2}[\]］]?\s{0,4}(?:[:=：＝]|是|为|is\s)|bearer\s|authorization",
     r"[０-９Ａ-Ｚａ-ｚ]",
 )
+SUSPECT = "|".join(f"(?:{pattern})" for pattern in _SUSPECTS)  # one automaton, one pass

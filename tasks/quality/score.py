@@ -30,10 +30,12 @@ def score_rows(rows: pl.LazyFrame, config: Quality) -> pl.DataFrame:
     """
     wanted = {rule.statistic for rule in known_rules(config)}
     own = wanted - set(FROM_LANGUAGE) - set(STATISTICS) | set(ALWAYS)
-    with ThreadPoolExecutor(1) as beside:  # the kernel keeps a core busy while fastText can use but one
+    with ThreadPoolExecutor(1) as beside:  # fastText can use but one core; everything else runs on the others meanwhile
         web = beside.submit(_web, rows, wanted, config.rules)
+        measured = beside.submit(measure, rows, own)
+        spoken = languages(rows)
         narrow = rows.select("row_id", *of_text()).collect()
-        frames = [narrow, measure(rows, own), languages(rows), web.result()]
+        frames = [narrow, measured.result(), spoken, web.result()]
     return pl.concat([frame for frame in frames if frame.width], how="horizontal")
 
 
