@@ -96,6 +96,20 @@ def plan(
 
 
 @app.command()
+def crossvalidate(
+    config: Config = None,
+    folds: Annotated[int, typer.Option("--folds", min=2, metavar="K", help="how many")] = 5,
+    sets: Sets = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Run once for each fold, held out in turn; mean and 95 % interval of every metric."""
+    from flows.crossvalidate import crossvalidate as run_all
+
+    raise typer.Exit(run_all(_config_name(config, sets), list(sets or ()), folds, data_dir, as_json=as_json))
+
+
+@app.command()
 def resume(
     run_id: Unfinished = None,
     sets: Sets = None,

@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.planner import Selection, check_forced, check_range, make_plan, preflight, workspace
 from flows.start import start_flow
+from flows.training_plan import plan_lines, training_plan
 from flows.writable import check_writable
 from pipeline_config.load import load_config
 from pipeline_config.schema import Config
@@ -96,7 +97,7 @@ def _start(
 
 
 def show_plan(name: str, overrides: list[str], data_dir: str | None, selection: Selection, *, as_json: bool) -> None:
-    """Print every stage's verdict."""
+    """Print every stage's verdict, and what training will need."""
     folder = data_folder(data_dir)
     selection.check()
     config = load_config(name, tuple(overrides))
@@ -105,13 +106,16 @@ def show_plan(name: str, overrides: list[str], data_dir: str | None, selection: 
     preflight(config, folder)
     verdicts = make_plan(workspace(config, folder, selection.force, verify=selection.verify), selection)
     check_range(verdicts, selection, command)
+    training = training_plan(config, folder, verdicts)
     if as_json:
         lines = [{"name": v.name, "verdict": v.verdict, "reason": v.reason, "key": v.key} for v in verdicts]
-        print(json.dumps({"stages": lines}, ensure_ascii=False))
+        print(json.dumps({"stages": lines, "training": training}, ensure_ascii=False))
         return
     width = max(len(v.name) for v in verdicts)
     for verdict in verdicts:
         print(f"{verdict.name:{width}}  {verdict.verdict:8} {verdict.reason}")
+    for line in plan_lines(training) if training else ():
+        print(line)
 
 
 def show_status(run_id: str, data_dir: str | None, *, as_json: bool) -> None:

@@ -57,6 +57,7 @@ def pipeline(
     run_id: str | None = None,
     resume: str | None = None,
     verify: bool = False,
+    study: str | None = None,
 ) -> State[Any]:
     """Raw text and instruction data to a fine-tuned, distilled, evaluated model.
 
@@ -71,6 +72,7 @@ def pipeline(
         run_id: id of the run record (default: new).
         resume: id of a run to go on with: its configuration in place of `config`, its bounds where none are given.
         verify: read cached artifacts in full before they are believed.
+        study: the cross-validation or search that this run is a part of.
     """
     quiet_loggers()
     try:
@@ -87,6 +89,7 @@ def pipeline(
                 run_id=run_id,
                 resume=resume,
                 verify=verify,
+                study=study,
             ) as run,
         ):
             introduce(run.record, config, run.work.data_dir)

@@ -49,10 +49,12 @@ class Runner:
         run_id: str | None = None,
         resume: str | None = None,
         verify: bool = False,
+        study: str | None = None,
     ) -> "Runner":
         """Load and check everything that can be checked before the first stage, and write the run record.
 
         Args:
+            study: the cross-validation or search that the run is a part of.
             resume: a run whose recorded configuration stands in for `config`, and its bounds where none are given.
         """
         folder = data_folder(data_dir)
@@ -76,6 +78,7 @@ class Runner:
             config_name=full_name(config) if origin is None else origin.config_name,
             config_digest=written_digest(config) if origin is None else origin.config_digest,
             selection=asdict(selection),
+            study=study,
         )
         if origin is None:
             check_forced(selection, loaded, run_command(record, folder))

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from flows.crashed import mark_crashed
@@ -19,13 +20,26 @@ def start_flow(**parameters: Any) -> None:
         KeyboardInterrupt: Ctrl-C.
         SystemExit: SIGTERM.
     """
+    flow_starter()(**parameters)
+
+
+def flow_starter() -> Callable[..., None]:
+    """What runs the flow, as often as it is called, on one server.
+
+    Raises:
+        ConfigError: no Prefect server can be had.
+    """
     server = prefect_api()
     from flows.pipeline import pipeline
 
     server.wait()
     mark_crashed()
     signal.signal(signal.SIGTERM, _end_in_order)
-    pipeline(**parameters, return_state=True)
+
+    def start(**parameters: Any) -> None:
+        pipeline(**parameters, return_state=True)
+
+    return start
 
 
 def _end_in_order(number: int, frame: object) -> None:

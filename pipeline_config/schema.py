@@ -106,4 +106,4 @@ class Config(Strict):
 
     def _has_validation(self) -> bool:
         given = any(source.split == "validation" for source in self.ingest.sources)
-        return given or bool(self.split and self.split.validation > 0)
+        return given or bool(self.split and (self.split.validation > 0 or self.split.held_fold is not None))

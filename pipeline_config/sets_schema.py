@@ -89,6 +89,9 @@ class Split(DataSection):
         default_factory=list, description="columns whose values get their exact shares of every split and fold"
     )
     folds: int | None = Field(None, ge=2, description="cross-validation folds, written into the column fold")
+    held_fold: int | None = Field(
+        None, ge=0, description="this fold is the validation set, the others are train (winnow crossvalidate sets it)"
+    )
     group_by: str | None = Field(None, description="field of meta whose equal values stay together")
     time_by: str | None = Field(None, description="field of meta (number or ISO date): the test set is what came last")
     cutoff: str | float | None = Field(
@@ -113,6 +116,8 @@ class Split(DataSection):
             raise ValueError("a frozen test set is not drawn; leave width and time_by out")
         if self.frozen_digest is not None and self.frozen is None:
             raise ValueError("frozen_digest says what the file in frozen must be; give frozen")
+        if self.held_fold is not None and self.held_fold >= (self.folds or 0):
+            raise ValueError(f"held_fold {self.held_fold} is none of the folds; they are 0 to folds - 1: give folds")
         if self.cutoff is not None and self.time_by is None:
             raise ValueError("cutoff is a time; name the field that has it in time_by")
         if self.time_by is not None and self.width is not None and self.cutoff is not None:

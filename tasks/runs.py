@@ -46,7 +46,8 @@ class RunRecord:
         config_name: the recipe, or the absolute path of the YAML file.
         config_digest: of what that file and its ancestors said, overrides left out.
         selection: the bounds and forced stages that were asked for.
-        parent_run_id: the run that this one goes on with, or belongs to.
+        parent_run_id: the run that this one goes on with.
+        study: the cross-validation or search that this run is a part of.
         seconds: since the start, when the record was last written.
         error: why it did not finish (`type, message, place, cure`), and `resume`: the command that goes on with it.
     """
@@ -66,6 +67,7 @@ class RunRecord:
     selection: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     flow_run_id: str | None = None
+    study: str | None = None
 
     def stage(self, name: str) -> StageRecord:
         """The record of one stage."""

@@ -109,6 +109,7 @@ PLACES |= {
     "split.frozen",
     "split.frozen_digest",
     "split.cutoff",
+    "split.held_fold",
     "split.decontaminate_against",
 }  # `test_split_given.py`
 PLACES |= {"dedupe.against"}  # by content: `test_dedupe_against.py`

@@ -38,7 +38,8 @@ class Bottleneck(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(…, width) → (…, width)."""
-        found: torch.Tensor = states + self.up(self.dropout(torch.relu(self.down(states))))
+        inside = torch.relu(self.down(states.to(self.down.weight.dtype)))  # the base may be in bfloat16
+        found: torch.Tensor = states + self.up(self.dropout(inside)).to(states.dtype)
         return found
 
 

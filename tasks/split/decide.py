@@ -71,9 +71,12 @@ def decide(
         left, splits = left.filter(keeps), splits.filter(keeps)
         links_left = [among(link, keeps) for link in links_left]
         groups = groups.among(keeps.to_numpy())
+    folds = _folds(groups, splits, config.folds)
+    if config.held_fold is not None:
+        splits = _held_out(splits, folds, config.held_fold)
     placed_rows = left.with_columns(
         pl.col("split").alias("given"), splits, pl.Series("group", groups.group_of, dtype=pl.Int64)
-    ).with_columns(_folds(groups, splits, config.folds))
+    ).with_columns(folds)
     contaminated = _holding_tests(placed_rows, items, config)
     holding = contaminated if config.decontaminate else removed_frame()
     final = ~left["row_id"].is_in(holding["row_id"].implode())
@@ -152,6 +155,12 @@ def _folds(groups: Groups, splits: pl.Series, folds: int | None) -> pl.Series:
     number = pl.Series((groups.fold[groups.group_of] * folds).astype(np.int32))
     learnt = splits.is_in([TRAIN, VALIDATION])
     return pl.select(pl.when(learnt).then(number).cast(pl.Int32).alias("fold")).to_series()
+
+
+def _held_out(splits: pl.Series, folds: pl.Series, held: int) -> pl.Series:
+    """One fold for validation, the others to learn from; a test row is in no fold and stays where it is."""
+    of_fold = pl.when(folds == held).then(pl.lit(VALIDATION)).otherwise(pl.lit(TRAIN))
+    return pl.select(pl.when(folds.is_null()).then(splits).otherwise(of_fold).alias("split")).to_series()
 
 
 def _holding_tests(rows: pl.DataFrame, items: pl.DataFrame, config: Split) -> pl.DataFrame:

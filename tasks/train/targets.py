@@ -22,16 +22,22 @@ _ENDS = re.compile(r"(first|last)-(\d+)")
 
 def stored_names(folder: Path) -> list[str]:
     """The names of a model's weights, from the headers of its safetensors files; of a damaged file, none."""
-    names: list[str] = []
+    return sorted(stored_shapes(folder))
+
+
+def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Weight → shape, from the headers of a model's safetensors files; of a damaged file, none."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             text = stream.read(length if length < path.stat().st_size else 0)
         try:
-            names += [name for name in json.loads(text) if name != "__metadata__"]
-        except ValueError:  # what is wrong with it, `check_model` says
-            return []
-    return sorted(names)
+            header = json.loads(text)
+            shapes |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        except (ValueError, KeyError, TypeError):  # what is wrong with it, `check_model` says
+            return {}
+    return shapes
 
 
 def layer_of(name: str) -> int | None:
