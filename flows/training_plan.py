@@ -23,7 +23,8 @@ from tasks.artifact import manifest_if_any
 from tasks.execute import Verdict
 from tasks.kernels.assets import asset_file, find_asset, is_asset
 from tasks.kernels.model_check import existing_folder
-from tasks.train.needs import Dtype, Workload, default_gflops, needs
+from tasks.kernels.schedule import shown_rate
+from tasks.train.needs import Dtype, Workload, default_gflops, measured_gflops, needs
 from tasks.train.recommend import recommend
 from tasks.train.shape import ModelShape, model_shape
 from tasks.train.task import base_model, learning_rate
@@ -60,7 +61,7 @@ def training_plan(config: Config, data_dir: Path, verdicts: Sequence[Verdict]) -
         return None
     told: dict[str, Any] = {
         "method": section.method,
-        "learning_rate": learning_rate(section),
+        "learning_rate": shown_rate(section, learning_rate(section)),
         "learning_rate_chosen": section.learning_rate == "auto",
     }
     shape = _shape(base_model(config), data_dir)
@@ -93,7 +94,8 @@ def training_plan(config: Config, data_dir: Path, verdicts: Sequence[Verdict]) -
 
 def plan_lines(told: Mapping[str, Any]) -> list[str]:
     """The same in words."""
-    rate = f"{told['learning_rate']:g}{' (chosen by auto)' if told['learning_rate_chosen'] else ''}"
+    chosen = " (chosen by auto)" if told["learning_rate_chosen"] else ""
+    rate = told["learning_rate"] if isinstance(told["learning_rate"], str) else f"{told['learning_rate']:g}{chosen}"
     lines = [f"training: {told['method']}, learning rate {rate}"]
     if "unknown" in told:
         return [*lines, f"  memory and time: unknown without {told['unknown']}"]
@@ -156,11 +158,11 @@ def _past(data_dir: Path, shape: ModelShape, load: Workload, dtype: Dtype) -> It
                 continue
             given = {name: value for name, value in manifest["config"].items() if name in Train.model_fields}
             past = Train.model_validate(given)
-            expected = needs(past, shape, _then(facts, load), dtype, 1.0).tokens_per_second
+            found = measured_gflops(past, shape, _then(facts, load), metrics["tokens_per_second"])
             size = (facts["parameters"] - facts["trained_parameters"] * (past.method != "full")) / shape.parameters
         except (KeyError, TypeError, ValueError, ValidationError, WinnowError):
             continue
-        yield past.method, metrics["tokens_per_second"] / expected * size
+        yield past.method, found * size
 
 
 def _then(facts: Mapping[str, Any], load: Workload) -> Workload:

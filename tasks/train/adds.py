@@ -20,7 +20,7 @@ class Learning:
         active_layers: layers that gradients go back through.
         active_linear: numbers in the matrices of those layers.
         trains_embedding: whether the embedding, or a head of its own, learns.
-        is_prompted: virtual tokens stand before every example; nothing is packed.
+        virtual_tokens: stand before every example.
     """
 
     trained: int
@@ -29,7 +29,12 @@ class Learning:
     active_layers: int
     active_linear: int
     trains_embedding: bool
-    is_prompted: bool
+    virtual_tokens: int = 0
+
+    @property
+    def is_prompted(self) -> bool:
+        """Whether virtual tokens stand before every example; nothing is packed then."""
+        return self.virtual_tokens > 0
 
 
 def learning(config: Train, shape: ModelShape) -> Learning:
@@ -49,11 +54,10 @@ def learning(config: Train, shape: ModelShape) -> Learning:
             active_layers=shape.layers - lowest,
             active_linear=sum(linear[name] for name in active),
             trains_embedding=bool(own),
-            is_prompted=False,
         )
     trained, frozen = _added(config, shape)
-    return Learning(trained, trained + frozen, 0, shape.layers, sum(linear.values()), False,
-                    config.method in ("prefix", "prompt"))  # fmt: skip
+    virtual = config.prompt.num_virtual_tokens if config.method in ("prefix", "prompt") else 0
+    return Learning(trained, trained + frozen, 0, shape.layers, sum(linear.values()), False, virtual)
 
 
 def _added(config: Train, shape: ModelShape) -> tuple[int, int]:
