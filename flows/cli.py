@@ -110,6 +110,28 @@ def crossvalidate(
 
 
 @app.command()
+def search(
+    config: Config = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option("--space", metavar="A.B=KIND(…)", help="as in 'train.learning_rate=loguniform(1e-4,1e-2)'"),
+    ] = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, metavar="N", help="how many")] = 10,
+    metric: Annotated[str, typer.Option("--metric", help="of a run, such as train.eval_loss")] = "train.eval_loss",
+    maximize: Annotated[bool, typer.Option("--maximize", help="the largest value is the best")] = False,
+    sets: Sets = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Try values for any keys of the configuration; each trial is a cached run."""
+    from flows.search import search as run_all
+
+    name, overrides = _config_name(config, sets), list(sets or ())
+    code = run_all(name, overrides, list(space or ()), trials, metric, data_dir, maximize=maximize, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
 def resume(
     run_id: Unfinished = None,
     sets: Sets = None,
