@@ -94,7 +94,9 @@ MEASURED = [  # SmolLM2-135M on one thread, from docs/experiments.md: peak MB, t
     ("prompt", {}, "bfloat16", 1764, 174.1), ("prefix", {}, "bfloat16", 1753, 176.3),
     ("partial", {"partial": {"layers": "last-6"}}, "bfloat16", 2205, 333.6),
     ("full", {"per_device_train_batch_size": 2, "packed_length": 256}, "bfloat16", 3541, 107.6),
-    ("lora", {"per_device_train_batch_size": 2}, "float32", 4247, 106.3),
+    ("lora", {"per_device_train_batch_size": 2}, "float32", 4247, 106.3), ("adapter", {}, "bfloat16", 2873, 188.4),
+    ("lora", {"per_device_train_batch_size": 8, "packed_length": 256}, "bfloat16", 4520, 145.4),
+    ("lora", {"per_device_train_batch_size": 1, "lora": {"lora_r": 64}}, "bfloat16", 2515, 139.6),
 ]  # fmt: skip
 
 
