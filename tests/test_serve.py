@@ -152,17 +152,33 @@ def test_the_deployments_of_prefect_yaml_run_in_a_process_pool(place: Workplace,
     dashboard = _start(place, "dashboard", "--port", str(port))
     variables = place.environment(PREFECT_API_URL=f"http://127.0.0.1:{port}/api")
 
-    def prefect(*words: str) -> None:
-        command = [sys.executable, "-m", "prefect", *words]
-        done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=ROOT, timeout=300)
+    def prefect(*commands: list[str]) -> None:
+        words = [sys.executable, "-c", _COMMANDS, json.dumps(commands)]
+        done = subprocess.run(words, capture_output=True, text=True, env=variables, cwd=ROOT, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
 
     assert dashboard.stdout is not None
     assert f"127.0.0.1:{port}" in dashboard.stdout.readline()  # printed once it answers
-    prefect("work-pool", "create", "winnow", "--type", "process")
-    prefect("--no-prompt", "deploy", "--all")
     values = ["-p", f'config="{config}"', "-p", f'data_dir="{place.data}"']
-    prefect("deployment", "run", "winnow/demo", *values)
-    prefect("worker", "start", "--pool", "winnow", "--run-once", "--install-policy", "never")
+    prefect(
+        ["work-pool", "create", "winnow", "--type", "process"],
+        ["--no-prompt", "deploy", "--all"],
+        ["deployment", "run", "winnow/demo", *values],
+    )
+    prefect(["worker", "start", "--pool", "winnow", "--run-once", "--install-policy", "never"])
     wait_until(lambda: [run["status"] for run in place.runs()] == ["done"], dashboard)
     _end(dashboard)
+
+
+_COMMANDS = """
+import json, sys
+from prefect.cli import app
+
+for words in json.loads(sys.argv[1]):  # in one process: each would import Prefect for itself
+    sys.argv = ["prefect", *words]
+    try:
+        app()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
