@@ -226,7 +226,7 @@ def _made_for(scores: Mapping[str, Any], stage: str, artifact: Mapping[str, Any]
     return (
         artifact.get("stage") == stage
         and scores.get("inputs") == [parent["digest"] for parent in artifact["parents"]]
-        and scores.get("references") == artifact["references"]
+        and _within(scores.get("references"), artifact["references"])
         and _within(scores.get("config"), artifact["config"])
     )
 

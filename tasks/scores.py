@@ -9,6 +9,9 @@ Where the key misses, scores of rows with the same id and digest are taken from 
 artifacts that were made in the same way (configuration, code, versions and references alike), and `score` sees only
 the rest. The result has the same bytes as one computed from scratch, since a score depends on its row alone: `score`
 is given no column but those in the digest.
+
+What a model gives (perplexity, a classifier's opinion) is dear beside the rest, so such scores are an artifact each,
+with a key in which nothing of the others stands: changing a rule set has no model read the rows again.
 """
 
 import logging
@@ -33,28 +36,58 @@ _SOURCES = 8  # other score artifacts that are looked through
 _BATCH = 16_384  # rows whose digests are made at once
 
 
-def score_parts(stage: "Stage", verdict: "Verdict", work: "Workspace") -> dict[str, Any]:
-    """What the key of a stage's scores is made of; seed, thresholds and gate bounds play no part."""
-    assert stage.score is not None
-    code = work.codes.of((stage.score.__module__, stage.score.__name__))
-    references = dict(verdict.parts["references"])
-    inputs = list(verdict.inputs)
-    parts = key_parts(stage.name, code, stage.libraries, references, work.config, inputs, only="scoring")
-    return parts | {"reads": list(stage.reads)}
+def score_parts(stage: "Stage", verdict: "Verdict", work: "Workspace", name: str = "") -> dict[str, Any]:
+    """What the key of a stage's scores is made of; seed, thresholds and gate bounds play no part.
+
+    Args:
+        name: of the scores that stand apart; empty: the stage's own, in whose key nothing of those stands.
+    """
+    run = stage.apart[name].run if name else stage.score
+    assert run is not None
+    code = work.codes.of((run.__module__, run.__name__))
+    given = dict(verdict.parts["references"])
+    references = {each: digest for each, digest in given.items() if _owner(stage, each) == name}
+    parts = key_parts(stage.name, code, stage.libraries, references, work.config, list(verdict.inputs), only="scoring")
+    config = parts["config"]
+    fields = stage.apart[name].fields if name else set(config) - set(stage.apart)
+    config = {field: value for field, value in config.items() if field in fields}
+    return parts | {"config": config, "reads": list(stage.reads)} | ({"scores": name} if name else {})
+
+
+def _owner(stage: "Stage", reference: str) -> str:
+    """The scores that a reference shapes: some that stand apart, or the stage's own."""
+    return next((name for name in stage.apart if reference == name or reference.startswith(f"{name}_")), "")
+
+
+def _wanted(stage: "Stage", work: "Workspace") -> list[str]:
+    """The stage's own scores, and those apart that are on."""
+    section = work.config.section(stage.name)
+    return ["", *(name for name in stage.apart if getattr(section, name) is not None)]
 
 
 def are_known(stage: "Stage", verdict: "Verdict", work: "Workspace") -> bool:
     """Whether the scores of a stage's whole input are there, so that it only decides anew."""
     if stage.score is None:
         return False
-    return work.store.folder(f"{stage.name}/scores", key_of(score_parts(stage, verdict, work))).exists()
+    keys = [key_of(score_parts(stage, verdict, work, name)) for name in _wanted(stage, work)]
+    return all(work.store.folder(f"{stage.name}/scores", key).exists() for key in keys)
 
 
 def scores_of(stage: "Stage", verdict: "Verdict", work: "Workspace", given: "StageInput[Any]") -> "pl.DataFrame":
     """The scores of the rows given, in their order: known ones read, the others computed and published."""
+    own, *apart = [_published(stage, name, verdict, work, given) for name in _wanted(stage, work)]
+    for scores in apart:
+        own = own.hstack(scores.drop("row_id"))
+    return own
+
+
+def _published(
+    stage: "Stage", part: str, verdict: "Verdict", work: "Workspace", given: "StageInput[Any]"
+) -> "pl.DataFrame":
+    """One part of the scores, from its artifact."""
     import polars as pl
 
-    parts = score_parts(stage, verdict, work)
+    parts = score_parts(stage, verdict, work, part)
     name, key = f"{stage.name}/scores", key_of(parts)
     with locked(work.data_dir / "work" / name / key):
         artifact = work.store.find(name, key, LOG.warning)
@@ -63,7 +96,7 @@ def scores_of(stage: "Stage", verdict: "Verdict", work: "Workspace", given: "Sta
 
             def fill(out: Path) -> dict[str, Any]:
                 known = _known(work, name, alike)
-                _score(stage, given, known, out)
+                _score(stage, part, given, known, out)
                 created = datetime.now(UTC).isoformat(timespec="seconds")
                 return {**parts, "stage": name, "key": key, "alike": alike, "created": created}
 
@@ -71,11 +104,12 @@ def scores_of(stage: "Stage", verdict: "Verdict", work: "Workspace", given: "Sta
     return pl.read_parquet(artifact.path / "scores.parquet", glob=False)
 
 
-def _score(stage: "Stage", given: "StageInput[Any]", known: Iterator[Artifact], out: Path) -> None:
+def _score(stage: "Stage", part: str, given: "StageInput[Any]", known: Iterator[Artifact], out: Path) -> None:
     """Write the scores of the rows given and what they were made of."""
     import polars as pl
 
-    assert stage.score is not None
+    run = stage.apart[part].run if part else stage.score
+    assert run is not None
     rows = row_digests(given.rows, stage.reads)
     found: list[pl.DataFrame] = []
     new = rows
@@ -91,8 +125,8 @@ def _score(stage: "Stage", given: "StageInput[Any]", known: Iterator[Artifact], 
         asked = given.rows.select("row_id", *stage.reads)
         if new.height < rows.height:
             asked = asked.filter(pl.col("row_id").is_in(new["row_id"].implode()))
-        found.append(stage.score(replace(given, rows=asked)))
-    _say(stage.name, new.height, rows.height)
+        found.append(run(replace(given, rows=asked)))
+    _say(f"{stage.name} {part}".rstrip(), new.height, rows.height)
     write_frame(rows, out / "rows.parquet")
     if len(found) > 1 or new.is_empty():
         found = [rows.select("row_id").join(pl.concat(found), on="row_id", how="inner", maintain_order="left")]

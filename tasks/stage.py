@@ -7,7 +7,7 @@ two caches can't disagree.
 
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -53,6 +53,20 @@ class StageInput(Generic[S]):
 
 
 @dataclass(frozen=True)
+class Apart:
+    """Further scores of a stage, under a key of their own, so that they and the others change without each other.
+
+    Attributes:
+        run: gives `row_id` and the scores, one line a row.
+        fields: the only fields of the section that it reads. Of the references only those are its own whose names
+            begin with the name that the scores are declared under; that is also the field that turns them on.
+    """
+
+    run: "Callable[[StageInput[Any]], pl.DataFrame]"
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Stage:
     """A stage as declared: its function and what shapes its key."""
 
@@ -62,6 +76,7 @@ class Stage:
     score: "Callable[[StageInput[Any]], pl.DataFrame] | None"
     references: Callable[[Any, Config, Path], dict[str, str]] | None
     reads: tuple[str, ...] = ()
+    apart: Mapping[str, Apart] = field(default_factory=dict)
 
 
 def stage(
@@ -70,6 +85,7 @@ def stage(
     libraries: tuple[str, ...] = (),
     score: "Callable[[StageInput[Any]], pl.DataFrame] | None" = None,
     reads: tuple[str, ...] = (),
+    apart: Mapping[str, Apart] | None = None,
     references: Callable[[Any, Config, Path], dict[str, str]] | None = None,
 ) -> "Callable[[Callable[[StageInput[Any]], Decision | Output]], Stage]":
     """Declare a stage.
@@ -79,11 +95,12 @@ def stage(
         score: row-local, expensive scores; may read only the section's scoring fields. Called with the rows whose
             scores are not known yet; gives one line a row, or none.
         reads: the columns that `score` sees beside `row_id`; a row with the same ones is not scored again.
+        apart: optional field of the section → the scores that it turns on; they read the same columns.
         references: digests of files, models and templates outside the row flow that shape the output.
     """
 
     def declare(run: "Callable[[StageInput[Any]], Decision | Output]") -> Stage:
-        return Stage(name, run, libraries, score, references, reads)
+        return Stage(name, run, libraries, score, references, reads, apart or {})
 
     return declare
 

@@ -18,7 +18,7 @@ from pipeline_config.fields import key_values
 from pipeline_config.schema import Config
 from tasks.kernels.classifier import classify
 from tasks.quality.decide import decide
-from tasks.quality.model_scores import score_by_models
+from tasks.quality.model_scores import score_by_model
 from tasks.quality.score import score_rows
 from tasks.quality.settings import active_rules
 from tasks.quality.task import quality
@@ -38,6 +38,7 @@ RECORDS = [
     chat("Say nothing.", ""),
 ]
 LENGTH = 96
+SCORES = ("perplexity", "difficulty", "classifier")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,9 @@ def config_of(causal: Path, classifier: Path, **more: Any) -> Quality:
 
 
 def scored(config: Quality, records: list[dict[str, Any]], tmp_path: Path) -> pl.DataFrame:
-    return score_by_models(frame_of(*records).lazy(), config, "", tmp_path)
+    rows = frame_of(*records).lazy()
+    on = [name for name in SCORES if getattr(config, name) is not None]
+    return pl.DataFrame([score_by_model(name, rows, config, "", tmp_path) for name in on])
 
 
 def loss(model: Any, ids: list[int], last: int) -> float:
@@ -132,7 +135,7 @@ def test_equal_texts_are_read_once_and_no_row_is_no_work(
 def test_a_bound_removes_and_changes_no_score(causal: Path, classifier: Path, tmp_path: Path) -> None:
     config = config_of(causal, classifier, rules=[])
     frame = frame_of(*RECORDS)
-    scores = score_rows(frame.lazy(), config).hstack(score_by_models(frame.lazy(), config, "", tmp_path))
+    scores = score_rows(frame.lazy(), config).hstack(scored(config, RECORDS, tmp_path))
     free = decide(frame.select(NARROW), scores, config)
     assert free.removed.is_empty()
     assert {"score_perplexity", "score_difficulty", "score_classifier"} <= set(free.assigned.columns)
@@ -215,5 +218,10 @@ def test_the_stages_score_by_models_and_decide(causal: Path, classifier: Path, t
     for stage, kind in ((quality, "high_perplexity"), (toxicity, "toxic_category")):
         section = run.section(stage.name)
         given = StageInput(section, run, 0, frame.lazy(), None, {}, tmp_path, tmp_path, tmp_path)
-        decision = stage.run(replace(given, scores=stage.score(given)))
+        own, *apart = [
+            stage.score(given),
+            *(part.run(given) for name, part in stage.apart.items() if getattr(section, name)),
+        ]
+        scores = own.hstack([column for part in apart for column in part.drop("row_id")])
+        decision = stage.run(replace(given, scores=scores))
         assert [*decision.removed["rule"], *decision.quarantined["reason"]] == [kind, kind]

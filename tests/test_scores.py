@@ -15,7 +15,7 @@ from tasks.execute import Workspace, examine, produce
 from tasks.kernels.rows import ROW_SCHEMA
 from tasks.ledger import Decision
 from tasks.scores import row_digests
-from tasks.stage import Stage, StageInput
+from tasks.stage import Apart, Stage, StageInput
 from tests.cached_place import DIRT, RECORDS
 from tests.records import read, rows_of, write_lines
 
@@ -23,6 +23,7 @@ Score = Callable[[StageInput[Any]], pl.DataFrame]
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 ROWS = [(f"id{n:02}", f"text {n}") for n in range(12)]
 ASKED: list[list[str]] = []
+ROWS_OF_ONE = [{"row_id": "i", "source": "s", "messages": [{"role": "text", "content": "t"}]}]
 
 
 def length(given: StageInput[Any]) -> pl.DataFrame:
@@ -87,6 +88,49 @@ def test_only_new_rows_are_scored_and_the_bytes_are_those_of_a_fresh_start(
 def test_scores_made_in_another_way_are_not_taken(tmp_path: Path) -> None:
     score(tmp_path, ROWS)
     assert len(score(tmp_path, [("new", "x"), *ROWS], judge="all")[0]) == 13
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        pytest.param({"rules": ["gopher"]}, ["own"], id="another rule set"),
+        pytest.param({"perplexity": {"max_length": 9}}, ["perplexity"], id="another perplexity"),
+        pytest.param({"perplexity": {"max": 9}}, [], id="a bound on the perplexity"),
+        pytest.param({"difficulty": {}}, ["difficulty"], id="the difficulty too"),
+        pytest.param({"perplexity": None}, [], id="no perplexity"),
+    ],
+)
+def test_what_a_model_says_and_the_rules_measure_do_not_ask_for_each_other(
+    tmp_path: Path, settings: dict[str, Any], asked: list[str]
+) -> None:
+    told: list[str] = []
+
+    def telling(name: str) -> Score:
+        def run(given: StageInput[Any]) -> pl.DataFrame:
+            told.append(name)
+            return given.rows.select("row_id").collect().with_columns(pl.lit(1.0).alias(name))
+
+        run.__module__, run.__name__ = length.__module__, length.__name__
+        return run
+
+    def references(section: Any, *_: Any) -> dict[str, str]:
+        return {"language_model": "0"} | {f"{name}_model": "1" for name in apart if getattr(section, name) is not None}
+
+    apart = {name: Apart(telling(name), (name,)) for name in ("perplexity", "difficulty")}
+
+    def decided(more: dict[str, Any]) -> list[str]:
+        sections = {"ingest": {"sources": [{"path": "a.txt"}]}, "quality": {"perplexity": {}} | more}
+        work = Workspace(Config.model_validate(sections), tmp_path, Store(tmp_path), force=frozenset({"ingest"}))
+        ingest = Stage("ingest", lambda _: Decision(assigned=pl.DataFrame(ROWS_OF_ONE, ROW_SCHEMA)), (), None, None)
+        ingest.run.__module__, ingest.run.__name__ = keep.__module__, keep.__name__
+        work.upstream["ingest"] = produce(ingest, examine(ingest, work), work)
+        own = Stage("quality", keep, (), telling("own"), references, ("messages",), apart)
+        return produce(own, examine(own, work), work).own_rows().collect_schema().names()
+
+    assert decided({})[-2:] == ["own", "perplexity"] == told
+    told.clear()
+    decided(settings)
+    assert told == asked
 
 
 def test_damaged_scores_are_not_taken(tmp_path: Path) -> None:

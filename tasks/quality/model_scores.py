@@ -24,42 +24,39 @@ from tasks.kernels.rows import whole_text
 if TYPE_CHECKING:
     from typing import Any
 
-SCORES = ("perplexity", "difficulty", "classifier")
 
-
-def score_by_models(rows: pl.LazyFrame, config: Quality, model: str, data_dir: Path) -> pl.DataFrame:
-    """Score every row by the models that the configuration names.
+def score_by_model(name: str, rows: pl.LazyFrame, config: Quality, model: str, data_dir: Path) -> pl.Series:
+    """Score every row by one of the models that the configuration names.
 
     Args:
+        name: `perplexity`, `difficulty` or `classifier`, and no other of these is read of the configuration.
         rows: `messages`.
-        config: reads `perplexity`, `difficulty` and `classifier`.
-        model: the run's, where they name none.
+        model: the run's, where the configuration names none.
         data_dir: where converted models are.
 
     Returns:
-        a Float32 column for each score that is on, null where it means nothing; in the order of the rows.
+        Float32 of that name, null where it means nothing; in the order of the rows.
     """
-    found: dict[str, pl.Series] = {}
-    loaded: dict[str, tuple[Any, Any]] = {}
+    if name == "classifier":
+        assert config.classifier is not None
+        found = _classified(rows.select(whole_text()).collect().to_series(), config.classifier, data_dir)
+    elif name == "difficulty":
+        assert config.difficulty is not None
+        causal = _load(config.difficulty.model or model, data_dir)
+        found = _difficulty(rows.select(*_pair()).collect(), config.difficulty, *causal)
+    else:
+        assert config.perplexity is not None
+        causal = _load(config.perplexity.model or model, data_dir)
+        found = _perplexity(rows.select(whole_text()).collect().to_series(), config.perplexity, *causal)
+    return found.cast(pl.Float32).alias(name)
 
-    def causal(name: str) -> "tuple[Any, Any]":
-        from tasks.kernels.models import load_causal, load_tokenizer, model_folder
 
-        if name not in loaded:
-            folder = model_folder(name, data_dir)
-            loaded[name] = (load_tokenizer(folder), load_causal(folder, "float32"))
-        return loaded[name]
+def _load(name: str, data_dir: Path) -> "tuple[Any, Any]":
+    """A tokenizer and its causal language model."""
+    from tasks.kernels.models import load_causal, load_tokenizer, model_folder
 
-    if config.perplexity is not None:
-        texts = rows.select(whole_text()).collect().to_series()
-        found["perplexity"] = _perplexity(texts, config.perplexity, *causal(config.perplexity.model or model))
-    if config.difficulty is not None:
-        pairs = rows.select(*_pair()).collect()
-        found["difficulty"] = _difficulty(pairs, config.difficulty, *causal(config.difficulty.model or model))
-    if config.classifier is not None:
-        texts = rows.select(whole_text()).collect().to_series()
-        found["classifier"] = _classified(texts, config.classifier, data_dir)
-    return pl.DataFrame({name: values.cast(pl.Float32) for name, values in found.items()})
+    folder = model_folder(name, data_dir)
+    return load_tokenizer(folder), load_causal(folder, "float32")
 
 
 def _perplexity(texts: pl.Series, config: Perplexity, tokenizer: "Any", model: "Any") -> pl.Series:

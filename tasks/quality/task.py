@@ -8,7 +8,7 @@ from pipeline_config.data_schema import Quality
 from pipeline_config.schema import Config
 from tasks.kernels.language_model import LIBRARIES, language_model_file
 from tasks.kernels.models import model_digest
-from tasks.stage import StageInput, stage
+from tasks.stage import Apart, StageInput, stage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,13 +20,29 @@ def score(given: "StageInput[Quality]") -> "pl.DataFrame":
     """Measure every row; thresholds play no part."""
     from tasks.quality.score import score_rows
 
-    rows = given.rows.select("row_id", "messages", "tools")
-    scores = score_rows(rows, given.config)
-    if not any((given.config.perplexity, given.config.difficulty, given.config.classifier)):
-        return scores
-    from tasks.quality.model_scores import score_by_models
+    return score_rows(given.rows.select("row_id", "messages", "tools"), given.config)
 
-    return scores.hstack(score_by_models(rows, given.config, given.run.model, given.data_dir))
+
+def perplexity(given: "StageInput[Quality]") -> "pl.DataFrame":
+    """`row_id` and `perplexity`."""
+    return _by_model("perplexity", given)
+
+
+def difficulty(given: "StageInput[Quality]") -> "pl.DataFrame":
+    """`row_id` and `difficulty`."""
+    return _by_model("difficulty", given)
+
+
+def classifier(given: "StageInput[Quality]") -> "pl.DataFrame":
+    """`row_id` and `classifier`."""
+    return _by_model("classifier", given)
+
+
+def _by_model(name: str, given: "StageInput[Quality]") -> "pl.DataFrame":
+    from tasks.quality.model_scores import score_by_model
+
+    scores = score_by_model(name, given.rows, given.config, given.run.model, given.data_dir)
+    return given.rows.select("row_id").collect().with_columns(scores)
 
 
 def references(config: Quality, run: Config, data_dir: Path) -> dict[str, str]:
@@ -43,13 +59,23 @@ def references(config: Quality, run: Config, data_dir: Path) -> dict[str, str]:
     digests = FileDigests(data_dir)
     found = {"language_model": digests.of(language_model_file())}
     digests.save()
-    models = config.models(run.model)
-    found |= {f"{name}_model": model_digest(model, data_dir) for name, (model, _) in models.items()}
-    return found | ({name: version(name) for name in ("torch", "transformers", "peft")} if models else {})
+    for score, (model, _) in config.models(run.model).items():
+        found[f"{score}_model"] = model_digest(model, data_dir)
+        found |= {f"{score}_{library}": version(library) for library in ("torch", "transformers", "peft")}
+    return found
 
 
 @stage(
-    "quality", libraries=("numba", "numpy", *LIBRARIES), score=score, reads=("messages", "tools"), references=references
+    "quality",
+    libraries=("numba", "numpy", *LIBRARIES),
+    score=score,
+    reads=("messages", "tools"),
+    apart={
+        "perplexity": Apart(perplexity, ("perplexity",)),
+        "difficulty": Apart(difficulty, ("difficulty",)),
+        "classifier": Apart(classifier, ("classifier",)),
+    },
+    references=references,
 )
 def quality(given: "StageInput[Quality]") -> "Decision":
     """Low-quality rows out: rule sets, language, length."""

@@ -8,7 +8,7 @@ from pipeline_config.data_schema import Toxicity
 from pipeline_config.schema import Config
 from tasks.kernels.language_model import LIBRARIES
 from tasks.kernels.models import model_digest
-from tasks.stage import StageInput, stage
+from tasks.stage import Apart, StageInput, stage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,13 +20,17 @@ def score(given: "StageInput[Toxicity]") -> "pl.DataFrame":
     """Score every row; thresholds and actions play no part."""
     from tasks.toxicity.score import score_rows
 
-    rows, config = given.rows.select("row_id", "lang", "messages"), given.config
-    scores = score_rows(rows, config)
-    if config.model is None:
-        return scores
+    return score_rows(given.rows.select("row_id", "lang", "messages"), given.config)
+
+
+def categories(given: "StageInput[Toxicity]") -> "pl.DataFrame":
+    """`row_id`, and what the user's own model says."""
     from tasks.toxicity.categories import score_categories
 
-    return scores.hstack(score_categories(rows, config.model, config.judge, given.data_dir))
+    assert given.config.model is not None
+    rows = given.rows.select("row_id", "lang", "messages")
+    scores = score_categories(rows, given.config.model, given.config.judge, given.data_dir)
+    return rows.select("row_id").collect().hstack(scores)
 
 
 def references(config: Toxicity, run: Config, data_dir: Path) -> dict[str, str]:
@@ -39,12 +43,17 @@ def references(config: Toxicity, run: Config, data_dir: Path) -> dict[str, str]:
     digests.save()
     if config.model is not None:
         found["model"] = model_digest(config.model.model, data_dir)
-        found |= {name: version(name) for name in ("torch", "transformers")}
+        found |= {f"model_{name}": version(name) for name in ("torch", "transformers")}
     return found
 
 
 @stage(
-    "toxicity", libraries=("numba", "numpy", *LIBRARIES), score=score, reads=("lang", "messages"), references=references
+    "toxicity",
+    libraries=("numba", "numpy", *LIBRARIES),
+    score=score,
+    reads=("lang", "messages"),
+    apart={"model": Apart(categories, ("judge", "model"))},
+    references=references,
 )
 def toxicity(given: "StageInput[Toxicity]") -> "Decision":
     """Harmful rows flagged or out."""
