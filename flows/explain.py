@@ -9,7 +9,7 @@ from flows.find_rows import quarantined_rows, rows_with
 from flows.story import full_id, story
 from pipeline_config.errors import ConfigError
 from tasks.key import data_folder
-from tasks.runs import RunRecord, explain_command, read_run
+from tasks.runs import RunRecord, command_in, explain_command, read_run
 
 
 def explain_row(row_id: str, run_id: str | None, data_dir: str | None, *, as_json: bool) -> None:
@@ -66,7 +66,7 @@ def _open(run_id: str | None, data_dir: str | None) -> tuple[RunRecord, Trail]:
         raise ConfigError(
             f"run {record.run_id} has no rows: {stages.ended}",
             place="RUN",
-            cure="name another run (winnow status lists them), or type: winnow run",
+            cure=f"name another run ({command_in(folder, 'winnow', 'status')} lists them), or run it again",
         )
     return record, stages
 

@@ -28,11 +28,13 @@ class Trail:
         artifacts: up to the first stage that did not run, failed, or has lost its artifact.
         reach: index in `DATA_STAGES` of the last stage whose outcome is known; -1 for none.
         ended: why the trail ends there; empty if it goes through all data stages.
+        data_dir: where they lie.
     """
 
     artifacts: list[Artifact]
     reach: int
     ended: str
+    data_dir: Path
 
     def until(self, reach: int) -> list[Artifact]:
         """The artifacts of the stages up to an index."""
@@ -49,16 +51,16 @@ def trail(record: RunRecord, data_dir: Path) -> Trail:
             continue
         if entry.key is None or entry.state in ("pending", "skipped"):
             why = entry.reason if entry.state == "skipped" and entry.reason else "did not run"
-            return Trail(found, place - 1, f"{name}: {why}")
+            return Trail(found, place - 1, f"{name}: {why}", data_dir)
         folder = store.folder(name, entry.key)
         try:
             found.append(Artifact(folder, read_manifest(folder)))
         except (OSError, ValueError):
             failed = entry.state == "failed"
-            return Trail(found, place - 1, f"{name} failed" if failed else f"the artifact of {name} is gone")
+            return Trail(found, place - 1, f"{name} failed" if failed else f"the artifact of {name} is gone", data_dir)
         if entry.state == "failed":
-            return Trail(found, place, f"{name} failed")
-    return Trail(found, len(DATA_STAGES) - 1, "")
+            return Trail(found, place, f"{name} failed", data_dir)
+    return Trail(found, len(DATA_STAGES) - 1, "", data_dir)
 
 
 def fates(artifacts: Iterable[Artifact], leave_out: Collection[str] = ()) -> pl.LazyFrame:

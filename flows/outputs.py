@@ -11,7 +11,7 @@ from pipeline_config.load import load_config
 from pipeline_config.schema import DATA_STAGES
 from tasks.artifact import Artifact, Store, read_manifest
 from tasks.key import data_folder
-from tasks.runs import RunRecord, read_run
+from tasks.runs import RunRecord, command_in, read_run
 
 
 def export_stage(
@@ -117,7 +117,8 @@ def stage_artifact(record: RunRecord, stage: str, data_dir: Path, place: str = "
         raise ConfigError(
             f"run {record.run_id} has no {stage}",
             place=place,
-            cure=f"stages of this run: {', '.join(known) or 'none'}; another run is named by its id (winnow status)",
+            cure=f"stages of this run: {', '.join(known) or 'none'}; "
+            f"another run is named by its id ({command_in(data_dir, 'winnow', 'status')})",
         )
     folder = Store(data_dir).folder(stage, str(record.stage(stage).key))
     try:
@@ -127,7 +128,7 @@ def stage_artifact(record: RunRecord, stage: str, data_dir: Path, place: str = "
         raise ConfigError(
             f"{stage} {lost}",
             place=f"run {record.run_id}",
-            cure=f"see `winnow status {record.run_id}`; a new run makes it again",
+            cure=f"see `{command_in(data_dir, 'winnow', 'status', record.run_id)}`; a new run makes it again",
         ) from None
 
 

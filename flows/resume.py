@@ -122,10 +122,11 @@ def _covers(done: RunRecord, record: RunRecord) -> bool:
 
 def _at_rest(record: RunRecord, data_dir: Path) -> RunRecord:
     if record.status == "running" and is_running(data_dir, record.run_id):
+        watch = command_in(data_dir, "winnow", "status", record.run_id)
         raise ConfigError(
             f"run {record.run_id} is still running",
             place="RUN",
-            cure=f"wait for it, or end it with Ctrl-C; watch it with `winnow status {record.run_id}`",
+            cure=f"wait for it, or end it with Ctrl-C; watch it with `{watch}`",
         )
     return record
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline_config.errors import ConfigError
 from tasks.artifact import Artifact, Store, read_manifest
-from tasks.runs import RunRecord
+from tasks.runs import RunRecord, command_in
 
 PAGE = "report.html"
 
@@ -48,7 +48,8 @@ def make_report(record: RunRecord, data_dir: Path) -> Path:
         raise ConfigError(
             f"run {record.run_id} has made nothing to report on",
             place="RUN",
-            cure="winnow status shows how far it came; name another run, or run it again",
+            cure=f"{command_in(data_dir, 'winnow', 'status', record.run_id)} shows how far it came; name another run, "
+            "or run it again",
         )
     from flows.resume import recorded_config
     from tasks.report.task import page_of

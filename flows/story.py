@@ -14,6 +14,7 @@ from flows.kept_elsewhere import kept_elsewhere
 from flows.word_diff import word_diff
 from pipeline_config.errors import ConfigError
 from tasks.artifact import Artifact
+from tasks.runs import command_in
 
 _SHOWN = 600  # characters of a text
 _NAMED = 5  # rows that are named, of many
@@ -44,12 +45,16 @@ def story(row_id: str, trail: Trail, colour: bool = False) -> list[Event]:
         raise ConfigError(
             f"no row of this run has the id {row_id}",
             place="ROW_ID",
-            cure="`winnow explain --text WORDS` finds rows by what they say; another run is named behind the id",
+            cure=f"{_finding(trail)}; another run is named behind the id",
         )
     if not gone:
         end = f"kept so far ({trail.ended})" if trail.ended else "the row is kept to the end of the data stages"
         events.append(_event(row_id, trail.artifacts[-1].stage, "kept", end))
     return events
+
+
+def _finding(trail: Trail) -> str:
+    return f"`{command_in(trail.data_dir, 'winnow', 'explain', '--text', 'WORDS')}` finds rows by what they say"
 
 
 def full_id(prefix: str, trail: Trail) -> str:
@@ -63,7 +68,7 @@ def full_id(prefix: str, trail: Trail) -> str:
         raise ConfigError(
             f"{prefix!r} is no row id" if wanted else "the row id is empty",
             place="ROW_ID",
-            cure="an id has 16 hex digits, its beginning is enough; `winnow explain --text WORDS` finds rows",
+            cure=f"an id has 16 hex digits, its beginning is enough; {_finding(trail)}",
         )
     if len(wanted) == 16:
         return wanted

@@ -90,7 +90,7 @@ class RunRecord:
             raise ArtifactError(
                 f"the run record can't be written: {error.strerror or error}",
                 place=str(path),
-                cure=f"free some space, then type: winnow resume {self.run_id}",
+                cure=f"free some space, then type: {resume_command(self.run_id, data_dir)}",
             ) from error
         return path
 
@@ -134,7 +134,7 @@ def read_run(data_dir: Path, wanted: str | None = None) -> RunRecord:
         raise ConfigError(
             f"the record of run {matching[0]} can't be read ({type(error).__name__})",
             place=f"runs/{matching[0]}.json",
-            cure="name another run (winnow status lists them), or remove that file",
+            cure=f"name another run ({command_in(data_dir, 'winnow', 'status')} lists them), or remove that file",
         ) from None
 
 

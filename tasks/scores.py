@@ -59,7 +59,7 @@ def _owner(stage: "Stage", reference: str) -> str:
     return next((name for name in stage.apart if reference == name or reference.startswith(f"{name}_")), "")
 
 
-def _wanted(stage: "Stage", work: "Workspace") -> list[str]:
+def wanted_scores(stage: "Stage", work: "Workspace") -> list[str]:
     """The stage's own scores, and those apart that are on."""
     section = work.config.section(stage.name)
     return ["", *(name for name in stage.apart if getattr(section, name) is not None)]
@@ -69,13 +69,13 @@ def are_known(stage: "Stage", verdict: "Verdict", work: "Workspace") -> bool:
     """Whether the scores of a stage's whole input are there, so that it only decides anew."""
     if stage.score is None:
         return False
-    keys = [key_of(score_parts(stage, verdict, work, name)) for name in _wanted(stage, work)]
+    keys = [key_of(score_parts(stage, verdict, work, name)) for name in wanted_scores(stage, work)]
     return all(work.store.folder(f"{stage.name}/scores", key).exists() for key in keys)
 
 
 def scores_of(stage: "Stage", verdict: "Verdict", work: "Workspace", given: "StageInput[Any]") -> "pl.DataFrame":
     """The scores of the rows given, in their order: known ones read, the others computed and published."""
-    own, *apart = [_published(stage, name, verdict, work, given) for name in _wanted(stage, work)]
+    own, *apart = [_published(stage, name, verdict, work, given) for name in wanted_scores(stage, work)]
     for scores in apart:
         own = own.hstack(scores.drop("row_id"))
     return own

@@ -121,8 +121,9 @@ def test_a_prefix_is_enough_and_what_is_no_id_is_refused(stages: Trail) -> None:
     for wrong, message in (("", "empty"), ("  ", "empty"), ("no id", "is no row id"), ("f" * 17, "is no row id")):
         with pytest.raises(ConfigError, match=message):
             full_id(wrong, stages)
-    with pytest.raises(ConfigError, match="no row of this run"):
+    with pytest.raises(ConfigError, match="no row of this run") as caught:
         story(full_id("f" * 16, stages), stages)
+    assert f"`winnow explain --text WORDS --data-dir {stages.data_dir}`" in caught.value.cure
 
 
 def test_rows_are_found_by_content_whatever_the_case(stages: Trail) -> None:

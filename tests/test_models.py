@@ -205,6 +205,22 @@ def test_a_hub_name_that_is_not_cached_is_refused_offline(hub_cache, tmp_path):
         model_folder("team/other", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "place", "advised"),
+    [
+        ("causal", "model", "causal"),
+        ("encoder", "select.encoder", "encoder"),
+        ("classifier", "quality.classifier.model", ""),
+        ("encoder", "augment.masked_model", ""),
+    ],
+)
+def test_only_an_asset_that_would_do_is_advised(hub_cache, kind, place, advised):
+    with pytest.raises(ModelError, match="hub can't be reached") as caught:
+        check_model("team/other", kind, place=place)
+    named = [asset.kind for asset in ASSETS.values() if f"asset:{asset.name}" in caught.value.cure]
+    assert named == ([advised] if advised else [])
+
+
 @pytest.fixture
 def hub(hub_cache, monkeypatch):
     """What the hub answers, as a function of the files and architectures it says it has."""

@@ -15,7 +15,7 @@ from pipeline_config.errors import ConfigError, WinnowError
 from tasks.artifact import Artifact, Store, read_manifest
 from tasks.kernels.digests import json_digest
 from tasks.kernels.models import model_digest
-from tasks.runs import read_run
+from tasks.runs import command_in, read_run
 
 PLACE = "dedupe.against"
 _FORMAT = 1
@@ -98,7 +98,8 @@ def _find(name: str, data_dir: Path) -> Artifact:
         raise ConfigError(
             f"there is no run and no artifact {name} in {data_dir}",
             place=PLACE,
-            cure="winnow status lists the runs; another data folder's artifact is named by its path",
+            cure=f"{command_in(data_dir, 'winnow', 'status')} lists the runs; "
+            "another data folder's artifact is named by its path",
         ) from error
     entry = record.stage("dedupe")
     if entry.key is None or entry.state not in ("ran", "cached"):

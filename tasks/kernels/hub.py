@@ -84,12 +84,14 @@ def _ask(name: str, place: str) -> Any:
 
 def _unreachable(name: str, place: str, error: Exception) -> ModelError:
     reason = str(error).strip().splitlines()
+    packaged = "asset:all-minilm-l6-v2" if place.endswith("encoder") else "asset:smollm2-135m-instruct"
+    neither = place.endswith(("classifier.model", "toxicity.model.model", "masked_model"))  # of which none is packaged
     return ModelError(
         f"{name} is no folder here and not in the hub cache, and the hub can't be reached "
         f"({type(error).__name__}{': ' + reason[0][:200] if reason else ''})",
         place=place,
-        cure="give the path of a model folder (./ in front), fetch the model where there is a network with "
-        f"`hf download {name}`, or use asset:smollm2-135m-instruct",
+        cure="give the path of a model folder (./ in front), or fetch the model where there is a network with "
+        f"`hf download {name}`" + ("" if neither else f", or use {packaged}"),
     )
 
 
