@@ -487,18 +487,19 @@ def _quality(
 ) -> None:
     """Words and symbols of the whole text."""
     words, characters, alphabetic = 0, 0, 0
-    found = np.uint64(0)
+    found, every = np.uint64(0), (np.uint64(1) << np.uint64(stops.size)) - np.uint64(1)
     for word in range(n_words):
         begin, end = begins[word], ends[word]
-        symbols, letters = True, False
-        for i in range(begin, end):
+        symbols, letters, i = True, False, begin
+        while i < end and (symbols or not letters):
             symbols = symbols and what[i] & SYMBOL != 0
             letters = letters or what[i] & ALPHA != 0
+            i += 1
         if not symbols:
             words += 1
             characters += end - begin
         alphabetic += letters
-        if end - begin <= 4:
+        if end - begin <= 4 and found != every:
             packed = _pack(points, begin, end)
             for k in range(stops.size):
                 if stops[k] == packed:
@@ -538,13 +539,16 @@ def _ends_sentence(points: Points, begin: int, end: int) -> bool:
 
 @compiled
 def _phrases(points: Points, begin: int, end: int, phrases: Bytes, cuts: Offsets) -> int:
-    """A bit for each lower-case ASCII phrase that stands here in any case."""
-    found, initials = 0, 0
+    """A bit for each lower-case ASCII phrase, of two letters at least, that stands here in any case."""
+    found, initials, seconds = 0, 0, 0
     for k in range(cuts.size - 1):
         initials |= 1 << (phrases[cuts[k]] - 0x60)
-    for at in range(begin, end):
-        first = points[at] | 0x20
+        seconds |= 1 << (phrases[cuts[k] + 1] - 0x60)
+    for at in range(begin, end - 1):
+        first, second = points[at] | 0x20, points[at + 1] | 0x20
         if not 0x61 <= first <= 0x7A or not initials >> (first - 0x60) & 1:
+            continue
+        if not 0x61 <= second <= 0x7A or not seconds >> (second - 0x60) & 1:
             continue
         for k in range(cuts.size - 1):
             if phrases[cuts[k]] != first or at + cuts[k + 1] - cuts[k] > end:
