@@ -69,6 +69,59 @@ def test_generation_marks_and_incremental_rendering_agree(tokenizer: Any) -> Non
     assert learned(tokenizer, messages) == without == f"第一。{END}Second.{END}"
 
 
+LLAMA3 = (  # strips what is said
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}{{ message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+MISTRAL = (  # no prompt of its own before an answer, the system text inside a question
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] + '\n\n' %}"
+    "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ '[INST] ' + (system if loop.first else '') + message['content'] }}"
+    "{{ ' [/INST]' }}
+    "{% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+GEMMA = (  # another word for the assistant, and no system turn
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}"
+    "{{ message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+FAMILIES = {  # template, its special tokens, what ends an answer, what stands before one
+    "llama 3": (LLAMA3, ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], "<|eot_id|>", ""),
+    "mistral": (MISTRAL, ["[INST]", "[/INST]"], END, " "),
+    "gemma": (GEMMA, ["<start_of_turn>", "<end_of_turn>"], "<end_of_turn>", ""),
+}
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_templates_as_well_known_models_have_them_are_masked_exactly(tokenizer: Any, family: str) -> None:
+    template, special, end, before = FAMILIES[family]
+    tokenizer.chat_template = template
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    system = None if family == "gemma" else "Be brief."
+    messages = turns("one?", "第一。", "two?", "Second 🙂.", system=system)
+    assert learned(tokenizer, messages) == f"{before}第一。{end}{before}Second 🙂.{end}"
+    assert learned(tokenizer, messages, [len(messages) - 1]) == f"{before}Second 🙂.{end}"
+
+
+def test_a_template_that_leaves_out_earlier_thoughts_takes_single_answers_and_refuses_several(tokenizer: Any) -> None:
+    """As Qwen 3: the last answer gets a block of thoughts that earlier ones lose."""
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+        "{% if message['role'] == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+        "{{ message['content'] + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    thoughts = "<think>\n\n</think>\n\n"
+    messages = turns("one?", "First.", "two?", "Second.")
+    assert learned(tokenizer, messages[:2]) == f"{thoughts}First.{END}"
+    assert learned(tokenizer, messages, [3]) == f"{thoughts}Second.{END}"
+    with pytest.raises(ModelError, match="differently"):
+        learned(tokenizer, messages)
+
+
 def test_a_template_that_never_ends_a_turn_gets_an_eos_that_is_learned(tokenizer: Any) -> None:
     tokenizer.chat_template = (
         "{% for message in messages %}{{ message['role'] + ':\n' + message['content'] }}"

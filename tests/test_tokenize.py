@@ -6,8 +6,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline_config.errors import DataError
+from pipeline_config.errors import DataError, ModelError
+from pipeline_config.load import load_config
 from pipeline_config.sets_schema import Tokenize
+from tasks.kernels.chat_template import chat_tokenizer
 from tasks.kernels.rows import ROW_SCHEMA
 from tasks.ledger import Decision, check_equation, counts
 from tasks.tokenize.decide import decide
@@ -243,6 +245,27 @@ def test_facts_are_what_the_rows_say(tokenizer: Any) -> None:
 
 def test_no_rows_give_no_tokens(tokenizer: Any) -> None:
     assert decided([], tokenizer).assigned.is_empty()
+
+
+def test_a_conversation_needs_a_template_and_raw_text_needs_none() -> None:
+    tokenizer = _tokenizer()
+    tokenizer.chat_template = None
+    assert decided([row("t", ("text", "raw"))], tokenizer).assigned.height == 1
+    with pytest.raises(ModelError, match="no chat template") as caught:
+        decided([chat("r", "q", "a")], tokenizer)
+    assert "tokenize.chat_template" in caught.value.cure
+
+
+def test_a_template_that_is_given_takes_the_place_of_the_models(tmp_path: Path) -> None:
+    _tokenizer().save_pretrained(tmp_path / "model")
+    turn = "{% for m in messages %}{{ m.role + '> ' + m.content + '<|im_end|>' }}{% endfor %}"
+    (tmp_path / "t.jinja").write_text(turn + "{% if add_generation_prompt %}{{ 'assistant>' }}{% endif %}")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "llama"}')
+    settings = [f"model={tmp_path / 'model'}", f"tokenize.chat_template={tmp_path / 't.jinja'}"]
+    run = load_config("default", ["ingest.sources=[{path: rows.jsonl}]", *settings])
+    tokenizer = chat_tokenizer(run, tmp_path)
+    talk = row("r", ("system", "s"), ("user", "q"), ("assistant", "a"))
+    assert text_of(decided([talk], tokenizer), tokenizer, "r") == f"system> s{END}user> q{END}assistant> a{END}"
 
 
 def test_the_model_context_is_the_smallest_limit_that_is_named(tmp_path: Path, tokenizer: Any) -> None:
