@@ -71,14 +71,15 @@ def test_generation_marks_and_incremental_rendering_agree(tokenizer: Any) -> Non
 
 LLAMA3 = (  # strips what is said
     "{{ bos_token }}{% for message in messages %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}{{ message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
+    "{{ message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 MISTRAL = (  # no prompt of its own before an answer, the system text inside a question
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] + '\n\n' %}"
     "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}{% for message in messages %}"
     "{% if message['role'] == 'user' %}{{ '[INST] ' + (system if loop.first else '') + message['content'] }}"
-    "{{ ' [/INST]' }}
+    "{{ ' [/INST]' }}"
     "{% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
 )
 GEMMA = (  # another word for the assistant, and no system turn
