@@ -1,12 +1,16 @@
 """The `winnow` command as a user starts it: a process of its own, with a Prefect home of its own."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,19 @@ class Workplace:
         return subprocess.run(
             command, capture_output=True, text=True, env=self.environment(**variables), check=False, timeout=600
         )
+
+    def refused(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run, in this process, a command that is to end with an error before it starts anything."""
+        from flows.cli import main
+
+        out, errors = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
+            patch.setattr("sys.unraisablehook", sys.unraisablehook)  # main() sets its own
+            patch.setattr("sys.argv", ["winnow", *words, "--data-dir", str(self.data)])
+            patch.setattr("os.environ", self.environment())
+            with pytest.raises(SystemExit) as end:
+                main()
+        return subprocess.CompletedProcess(words, int(end.value.code or 0), out.getvalue(), errors.getvalue())
 
     def document(self, *words: str) -> dict[str, Any]:
         """Run a command with `--json` and read what it prints; it must succeed."""

@@ -52,8 +52,9 @@ def sources(path: Path) -> str:
         (("status", "2020"), "no run"),
     ],
 )
-def test_what_is_wrong_is_found_before_anything_runs(place: Workplace, words: tuple[str, ...], said: str) -> None:
-    done = place.winnow(*words)
+def test_what_is_wrong_is_found_before_anything_runs(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    place = Workplace(tmp_path / "data", tmp_path / "prefect")
+    done = place.refused(*words)
     assert done.returncode == 2, done.stderr
     assert said.lower() in done.stderr.lower()
     assert "what to do:" in done.stderr

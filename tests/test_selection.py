@@ -50,7 +50,7 @@ def test_the_form_of_the_dashboard_offers_the_stages() -> None:
 @pytest.mark.parametrize("option", ["--from", "--only"])
 def test_what_is_above_is_never_run_and_the_cure_can_be_typed(place: Workplace, option: str) -> None:
     for command in ("run", "plan"):
-        refused = place.winnow(command, config(place), option, "dedupe")
+        refused = place.refused(command, config(place), option, "dedupe")
         assert refused.returncode == 2
         assert "ingest is not cached (not run before), and --from and --only never run it" in refused.stderr
         cure = refused.stderr.split("type: ")[1].strip()
@@ -93,7 +93,7 @@ def test_a_forced_stage_outside_of_the_bounds_is_refused_and_the_cure_works(
 ) -> None:
     run_stages(place.data, config(place))
     for command in ("run", "plan"):
-        refused = place.winnow(command, config(place), *words)
+        refused = place.refused(command, config(place), *words)
         assert refused.returncode == 2
         assert f"--force {words[-1]}: {said}" in refused.stderr
         assert f"leave out --force {words[-1]}, or type: " in refused.stderr
@@ -112,7 +112,7 @@ def test_a_plan_says_from_what_to_what_a_source_changed(place: Workplace) -> Non
 
 def test_a_forced_stage_without_a_section_is_refused(place: Workplace) -> None:
     for command in ("run", "plan"):
-        refused = place.winnow(command, config(place), "--force", "select")
+        refused = place.refused(command, config(place), "--force", "select")
         assert refused.returncode == 2
         assert "--force select: select has no section" in refused.stderr
         assert "name a stage of this recipe: ingest, clean, dedupe, split" in refused.stderr
