@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import dedupe, demo_stages, quality, throughput
+from benchmarks import decontamination, dedupe, demo_stages, quality, throughput
 from benchmarks.environments import PEERS, install
 from benchmarks.session import Session, stored
 from benchmarks.tables import document, machine
@@ -25,6 +25,7 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 PARTS: dict[str, Callable[[Session], dict[str, Any]]] = {
     "dedupe": dedupe.bench,
     "quality": quality.bench,
+    "decontamination": decontamination.bench,
     "toxicity": throughput.bench_toxicity,
     "clean": throughput.bench_clean,
     "scaling": throughput.bench_scaling,

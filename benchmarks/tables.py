@@ -23,6 +23,9 @@ pipeline (`benchmarks/truth.py`). *Left*: true pairs whose both rows were kept, 
 removed rows to which no kept row is a near-duplicate. The bare loop reads, hashes and sketches the same bytes and does
 nothing else (one core; in brackets all cores). *Ratio*: a tool's time in times of ours."""
 
+_DECONTAMINATION = """Items of four test sets planted into train one at a time, and rows flagged without plants; what
+counts as a false positive is judged apart from the pipeline (`benchmarks/decontamination.py`)."""
+
 _RULES = """Each rule by itself, asked of every row; rules that drop no row on either side are left out."""
 
 
@@ -46,6 +49,8 @@ def document(results: dict[str, Any]) -> str:
         parts += ["\n".join(f"Not run: {name}: {why}." for name, why in NOT_RUN.items())]
     if "quality" in results:
         parts += ["## Quality rules", *_quality(results["quality"])]
+    if "decontamination" in results:
+        parts += ["## Decontamination", _DECONTAMINATION, _decontamination(results["decontamination"])]
     if any(name in results for name in ("scaling", "toxicity", "clean", "stages")):
         parts += ["## Throughput", *_throughput(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -146,6 +151,17 @@ def _quality(record: dict[str, Any]) -> list[str]:
         parts.append(table(head, rows, 3))
         parts.append(_RULES)
     return parts
+
+
+def _decontamination(record: dict[str, Any]) -> str:
+    rows = []
+    for name, each in record.items():
+        if name != "measured":
+            kinds = list(each["found"])
+            found = (f"{count / each['tests']:.4f}" for count in each["found"].values())
+            false = f"{each['false']:,} ({each['false'] / each['rows']:.3%})"
+            rows.append((name, f"{each['tests']:,}", *found, f"{each['rows']:,}", f"{each['flagged']:,}", false))
+    return table(("corpus", "planted", *kinds, "rows", "flagged", "false"), rows)
 
 
 def _throughput(results: dict[str, Any]) -> list[str]:

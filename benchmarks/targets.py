@@ -13,6 +13,8 @@ PEAK_MB = 2500.0  # at the largest size
 SCORED = 50_000.0  # rows a second, toxicity
 RULES_FASTER = 60.0
 RULES_AGREE = 0.99
+FOUND, FOUND_EDITED = 0.99, 0.9  # of planted test items: word for word, and with one token in ten replaced
+FALSE = 1e-3  # of honest rows
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ def targets(results: dict[str, Any]) -> list[Target]:
         found.append(_at_least("toxicity, rows a second", rate(results["toxicity"]), SCORED, "{:,.0f}"))
     if "quality" in results:
         found += _quality(results["quality"])
+    for corpus, record in results.get("decontamination", {}).items():
+        found += _decontamination(corpus, record)
     return found
 
 
@@ -91,6 +95,13 @@ def _quality(record: dict[str, Any]) -> Iterator[Target]:
     if rules:
         least = f"the least of {len(rules)} rules: rows decided alike"
         yield _at_least(least, min(rules), RULES_AGREE, "{:.2%}")
+
+
+def _decontamination(corpus: str, record: dict[str, Any]) -> Iterator[Target]:
+    for kind, count in record["found"].items():
+        wanted = FOUND_EDITED if kind.startswith("edited") else FOUND
+        yield _at_least(f"{corpus}: planted items found, {kind}", count / record["tests"], wanted, "{:.4f}")
+    yield _at_most(f"{corpus}: rows flagged for nothing", record["false"] / record["rows"], FALSE, "{:.3%}")
 
 
 def _at_least(what: str, figure: float, wanted: float, form: str) -> Target:

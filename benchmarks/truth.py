@@ -64,13 +64,21 @@ class Verdict:
 
 def shingles(text: str) -> frozenset[str]:
     """The shingle set of a text; never empty."""
-    normal = unicodedata.normalize("NFC", text).casefold()
-    tokens: list[str] = []
-    for run in _RUN.findall(normal):
-        tokens += [run] if run.isascii() else _PART.findall(run)
-    if not tokens:
-        return frozenset([normal])
-    return frozenset(" ".join(tokens[k : k + SHINGLE]) for k in range(max(1, len(tokens) - SHINGLE + 1)))
+    words = tokens(text)
+    if not words:
+        return frozenset([unicodedata.normalize("NFC", text).casefold()])
+    return frozenset(" ".join(words[k : k + SHINGLE]) for k in range(max(1, len(words) - SHINGLE + 1)))
+
+
+def tokens(text: str) -> list[str]:
+    """The tokens of a text, in order."""
+    runs = _RUN.findall(unicodedata.normalize("NFC", text).casefold())
+    return [token for run in runs for token in parts_of_run(run)]
+
+
+def parts_of_run(run: str) -> list[str]:
+    """A run of word characters, each Han, Kana or Hangul one alone."""
+    return [run] if run.isascii() else _PART.findall(run)
 
 
 def all_pairs(texts: Iterable[str], threshold: float) -> Iterator[tuple[int, int, float]]:

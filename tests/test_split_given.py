@@ -89,6 +89,33 @@ def test_what_differs_in_the_words_that_matter_is_no_copy() -> None:
     assert found.is_empty()
 
 
+def found_in(tests: list[dict[str, str | None]], rows: list[dict[str, str | None]]) -> set[str]:
+    """Which rows, each a group of its own, hold a test row."""
+    groups = frame(rows).with_row_index("group").with_columns(pl.col("group").cast(pl.Int64) + 10**6)
+    return set(leaks(frame(tests).with_row_index("group"), groups, 0.7)["row_id"])
+
+
+def test_an_item_that_many_rows_hold_word_for_word_is_no_boilerplate() -> None:
+    rng = random.Random(2)
+    item = row(words(rng, 20), words(rng, 8))
+    copies = about([item] * 40, rng, edit=False)
+    assert found_in([item], copies + unlike(100)) == {each["row_id"] for each in copies}
+    halves = [row(f"{words(rng, 9)} {item['prompt']}", words(rng, 8)) for _ in range(40)]
+    assert not found_in([item], [*halves, *unlike(100)]), "the question alone gives no answer away"
+
+
+def test_a_short_answer_that_is_another_one_is_no_copy_of_a_short_item() -> None:
+    item = row("alpha bravo charlie delta echo foxtrot golf hotel", "kilo lima mike november")
+    edit = row(str(item["prompt"]).replace("hotel", "papa"), "one kilo lima mike november two three")
+    other = row(str(item["prompt"]).replace("hotel", "papa"), "quebec romeo sierra tango november")
+    assert found_in([item], [edit, other, *unlike(30)]) == {edit["row_id"]}
+
+
+@pytest.mark.parametrize("text", ["", "!?", "a", "a b"])
+def test_items_of_next_to_no_tokens_are_not_looked_for(text: str) -> None:
+    assert not found_in([row(text, text)], [row("a b", "a b c"), row("", "!?")])
+
+
 def write(path: Path, items: list[dict[str, str | None]]) -> Path:
     path.write_text("".join(json.dumps({"instruction": i["prompt"], "output": i["answer"]}) + "\n" for i in items))
     return path

@@ -136,6 +136,58 @@ def candidates(
 
 
 @compiled
+def verbatim(
+    tokens: Hashes,
+    offsets: Offsets,
+    first: int,
+    end: int,
+    n: int,
+    table: Hashes,
+    place: Numbers,
+    starts: Offsets,
+    owners: Numbers,
+    anchors: Offsets,
+    parts: Hashes,
+    begins: Offsets,
+) -> tuple[list[np.int64], list[np.int64]]:
+    """Rows in which both parts of an item stand word for word: (rows, items).
+
+    Args:
+        starts: where the owners of each n-gram begin.
+        owners: parts that are looked for where the n-gram stands; the other part of the item may stand anywhere.
+        anchors: (n_parts,) where in the part that n-gram stands.
+        parts, begins: tokens of the parts, and where each part begins.
+    """
+    rows, items = [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
+    for row in range(first, end):
+        for at in range(offsets[row], offsets[row + 1] - n + 1):
+            found = _find(table, place, _gram(tokens, at, n))
+            if found < 0:
+                continue
+            for each in range(starts[found], starts[found + 1]):
+                part = owners[each]
+                start = at - anchors[part]
+                if start < offsets[row] or not _stands(tokens, start, offsets[row + 1], parts, begins, part):
+                    continue
+                for other in range(offsets[row], offsets[row + 1] + 1):
+                    if _stands(tokens, other, offsets[row + 1], parts, begins, part ^ 1):
+                        rows.append(np.int64(row))
+                        items.append(np.int64(part // 2))
+                        break
+    return rows, items
+
+
+@compiled
+def _stands(tokens: Hashes, at: int, end: int, parts: Hashes, begins: Offsets, part: int) -> bool:
+    """Whether a part stands at a place of a row that ends there."""
+    size = begins[part + 1] - begins[part]
+    same = 0
+    while same < size and at + size <= end and tokens[at + same] == parts[begins[part] + same]:
+        same += 1
+    return bool(same == size and at + size <= end)
+
+
+@compiled
 def _found_by_grams(row: Hashes, part: Hashes, n: int, width: int) -> Offsets:
     """Where each token of a part stands in the stretch of a row that has most of the part's n-grams; -1: not there."""
     size = part.size - n + 1
@@ -206,6 +258,7 @@ def align(
     pair_rows: Offsets,
     pair_parts: Offsets,
     widths: Offsets,
+    brief: npt.NDArray[np.bool_],
     n: int,
     out: Weights,
 ) -> None:
@@ -217,9 +270,10 @@ def align(
         bits: what each token of the parts says; 0: it does not count.
         rarity: a weight that the rarest tokens decide.
         pair_rows, pair_parts, widths: the pairs, and how many tokens of the row the stretch may have.
+        brief: (n_parts,) parts of which only some words are asked for, wherever they stand in the row.
         n: tokens of an n-gram; no part is shorter.
-        out: (n_pairs, 6): tokens that count, those of them found, bits found, rarity, rarity found, and the longest run
-            of counting tokens not found.
+        out: (n_pairs, 7): tokens that count, those of them found, bits found, rarity, rarity found, the longest run
+            of counting tokens not found, and the share of the other part's tokens that the row has, if that is brief.
     """
     for pair in range(pair_rows.size):
         row = tokens[offsets[pair_rows[pair]] : offsets[pair_rows[pair] + 1]]
@@ -243,3 +297,13 @@ def align(
             else:
                 hole += 1
                 out[pair, 5] = max(out[pair, 5], hole)
+        other = pair_parts[pair] ^ 1
+        out[pair, 6] = 1.0
+        if brief[other]:
+            there = 0
+            for at in range(begins[other], begins[other + 1]):
+                for token in row:
+                    if token == parts[at]:
+                        there += 1
+                        break
+            out[pair, 6] = there / (begins[other + 1] - begins[other])

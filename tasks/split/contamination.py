@@ -11,6 +11,10 @@ like one, such as two functions of one family, differs in the words that make th
 share is taken of the rarest tokens too, each kind of token once, and no long run may be missing: a shared passage with
 another question is no copy.
 
+A row in which question and answer both stand word for word is found apart from that, whatever is boilerplate in them:
+a leaked item may stand in many rows. And a short question or answer that is not judged must be there by half if what
+was found of the other says little: "Return the date part." is no copy because of the function's one line.
+
 Boilerplate counts on neither side: tokens of a run of five that more than `_BOILERPLATE` groups of rows share are a
 template, not a leak (Brown et al. 2020, appendix C, also pass over n-grams that are frequent in the training text).
 Groups are counted, not rows, so a leaked item does not become boilerplate by standing in train many times.
@@ -36,6 +40,8 @@ _BLOCK = 20_000  # rows whose tokens are in memory at once
 _BLOCK_TOKENS = 1 << 19  # that one thread looks through at a time
 _LEAST_TOKENS, _LEAST_BITS = 5, 20.0  # that count, from which a part is judged, and that must be found in all
 _RARE = 0.75  # of the rarity, that must be found
+_BRIEF, _BRIEF_SHARE = 3, 0.5  # a part that is not judged, but has so many tokens, must be there by more than half
+_AMPLE_BITS = 50.0  # found, from which that is not asked
 _HOLE = 6  # counting tokens that may be missing in one run
 
 
@@ -45,13 +51,15 @@ class _Parts(NamedTuple):
     Attributes:
         tokens: of all parts.
         begins: (n_parts + 1,) where each part begins.
-        bits: what a token says, log2 of (groups / groups with it); 0 for boilerplate.
+        said: what a token says, log2 of (groups / groups with it).
+        bits: the same, but 0 for boilerplate.
         rarity: bits squared, shared by the places of one token in its part.
         judged: (n_parts,) whether it says enough to be looked for.
     """
 
     tokens: Hashes
     begins: Offsets
+    said: Weights
     bits: Weights
     rarity: Weights
     judged: np.ndarray
@@ -72,10 +80,11 @@ def leaks(tests: pl.DataFrame, rows: pl.DataFrame, max_overlap: float) -> pl.Dat
     placed = rows.with_row_index("place").sort("group", maintain_order=True)
     texts = pl.DataFrame({"prompt": tests["prompt"], "answer": tests["answer"]})
     parts = _parts(texts, tests["group"], placed)
-    index = _index(parts)
+    index, anchored = _index(parts), _anchored(parts)
     found = [
-        _held(parts, index, block, max_overlap).with_columns(pl.col("row").cast(pl.Int64) + start)
+        each.with_columns(pl.col("row").cast(pl.Int64) + start)
         for start, block in _blocks(placed["whole"])
+        for each in (_verbatim(parts, anchored, block), _held(parts, index, block, max_overlap))
     ]
     return (
         pl.concat([pl.DataFrame(schema={"row": pl.Int64, "test": pl.Int64, "value": pl.Float64}), *found])
@@ -113,10 +122,11 @@ def _parts(texts: pl.DataFrame, groups: pl.Series, rows: pl.DataFrame) -> _Parts
     for k in range(_RUN):
         counts[k:] &= ~frequent[: tokens.size - k]
     all_groups = np.unique(test_groups).size + np.unique(row_groups).size
-    bits = np.where(counts, np.log2((all_groups + 1) / np.maximum(counters[1].of_places(), 1)), 0.0)
+    said = np.log2((all_groups + 1) / np.maximum(counters[1].of_places(), 1))
+    bits = np.where(counts, said, 0.0)
     same = pl.DataFrame({"part": owner, "token": tokens}).select(pl.len().over("part", "token")).to_series().to_numpy()
     own = np.bincount(owner, weights=bits > 0, minlength=begins.size - 1)
-    return _Parts(tokens, begins, bits, bits**2 / same, own >= _LEAST_TOKENS)
+    return _Parts(tokens, begins, said, bits, bits**2 / same, own >= _LEAST_TOKENS)
 
 
 class _Counter:
@@ -162,6 +172,66 @@ def _index(parts: _Parts) -> _Index:
     return _Index(alignment.slots_of(keys), np.append(starts, owners.size).astype(np.int64), owners, needed)
 
 
+class _Anchored(NamedTuple):
+    """By which n-gram each item is looked for word for word: the one that says most in its longer part."""
+
+    table: tuple[Hashes, np.ndarray]
+    starts: Offsets
+    owners: np.ndarray
+    anchors: Offsets
+
+
+def _anchored(parts: _Parts) -> _Anchored:
+    grams = alignment.grams(parts.tokens, parts.begins, _GRAM)
+    sizes = np.diff(parts.begins)
+    owner = np.repeat(np.arange(sizes.size), sizes)
+    says, upto = np.bincount(owner, weights=parts.said, minlength=sizes.size), np.append(0.0, np.cumsum(parts.said))
+    enough = (_of_items(sizes) >= _LEAST_TOKENS) & (_of_items(says) >= _LEAST_BITS)
+    chosen = (
+        pl.DataFrame(
+            {
+                "part": owner,
+                "item": owner // 2,
+                "gram": grams,
+                "at": np.arange(owner.size) - parts.begins[owner],
+                "size": sizes[owner],
+                "says": upto[np.minimum(np.arange(owner.size) + _GRAM, owner.size)] - upto[:-1],
+            }
+        )
+        .filter((grams != 0) & enough[owner // 2])
+        .sort("item", "size", "says", "at", descending=[False, True, True, False])
+        .unique("item", keep="first", maintain_order=True)
+        .sort("gram", "part")
+    )
+    keys, starts = np.unique(chosen["gram"].to_numpy(), return_index=True)
+    anchors = np.zeros(sizes.size, np.int64)
+    anchors[chosen["part"].to_numpy()] = chosen["at"].to_numpy()
+    owners = chosen["part"].cast(pl.Int32).to_numpy()
+    return _Anchored(alignment.slots_of(keys), np.append(starts, owners.size).astype(np.int64), owners, anchors)
+
+
+def _of_items(of_parts: np.ndarray) -> np.ndarray:
+    """Sums over the two parts of each item."""
+    return np.asarray(of_parts.reshape(-1, 2).sum(axis=1))
+
+
+def _verbatim(parts: _Parts, anchored: _Anchored, block: tuple[Hashes, Offsets]) -> pl.DataFrame:
+    """`row`, `test` and `value` (1.0) of the rows in which question and answer of a test row stand word for word."""
+    tokens, offsets = block
+
+    def look(first: int, last: int) -> tuple[list[np.int64], list[np.int64]]:
+        return alignment.verbatim(
+            tokens, offsets, first, last, _GRAM, *anchored.table, anchored.starts, anchored.owners, anchored.anchors,
+            parts.tokens, parts.begins,
+        )  # fmt: skip
+
+    looked = list(in_blocks(offsets, _BLOCK_TOKENS, look))
+    return pl.DataFrame(
+        {"row": [row for rows, _ in looked for row in rows], "test": [test for _, found in looked for test in found]},
+        schema={"row": pl.Int64, "test": pl.Int64},
+    ).with_columns(pl.lit(1.0).alias("value"))
+
+
 def _held(parts: _Parts, index: _Index, block: tuple[Hashes, Offsets], max_overlap: float) -> pl.DataFrame:
     """`row` (number in the block), `test` (number) and `value` of the rows that hold a test row."""
     tokens, offsets = block
@@ -176,22 +246,27 @@ def _held(parts: _Parts, index: _Index, block: tuple[Hashes, Offsets], max_overl
         {"row": [row for rows, _ in looked for row in rows], "part": [part for _, found in looked for part in found]},
         schema={"row": pl.Int64, "part": pl.Int64},
     ).with_columns((pl.col("part") // 2).alias("test"))
-    of_test = pl.Series(parts.judged.reshape(-1, 2).sum(axis=1))
+    of_test = pl.Series(_of_items(parts.judged))
     pairs = pairs.filter(pl.len().over("row", "test") == pl.lit(of_test).gather(pl.col("test")))
     width = 2 * (parts.begins[2::2] - parts.begins[:-1:2]) + 16  # of both parts together, as turns may alternate
-    out = np.zeros((pairs.height, 6))
+    brief = ~parts.judged & (np.diff(parts.begins) >= _BRIEF)
+    out = np.zeros((pairs.height, 7))
     alignment.align(
         tokens, offsets, parts.tokens, parts.begins, parts.bits, parts.rarity, pairs["row"].to_numpy(),
-        pairs["part"].to_numpy(), width[pairs["test"].to_numpy()], _GRAM, out,
+        pairs["part"].to_numpy(), width[pairs["test"].to_numpy()], brief, _GRAM, out,
     )  # fmt: skip
-    measured = pl.DataFrame(out, schema=["tokens", "met", "bits", "rarity", "rarity_met", "hole"], orient="row")
+    measured = pl.DataFrame(
+        out, schema=["tokens", "met", "bits", "rarity", "rarity_met", "hole", "brief"], orient="row"
+    )
     share = pl.col("met") / pl.col("tokens")
     rare = pl.col("rarity_met").sum() >= _RARE * pl.col("rarity").sum()
-    enough = (pl.col("bits").sum() >= _LEAST_BITS) & (pl.col("hole").max() <= _HOLE)
+    bits = pl.col("bits").sum()
+    enough = (bits >= _LEAST_BITS) & ((pl.col("brief").min() > _BRIEF_SHARE) | (bits >= _AMPLE_BITS))
+    whole = pl.col("hole").max() <= _HOLE
     return (
         pl.concat([pairs, measured], how="horizontal")
         .group_by("row", "test")
-        .agg(share.min().alias("value"), (rare & enough).alias("held"))
+        .agg(share.min().alias("value"), (rare & enough & whole).alias("held"))
         .filter(pl.col("held") & (pl.col("value") >= max_overlap))
         .select("row", "test", "value")
     )
