@@ -97,7 +97,7 @@ def holds(pair: dict[str, str], templates: Templates) -> bool:
         return True
     words = {word for piece in pieces for word in piece}
     here, there = (pair[name].split("_") for name in ("task", "test_task"))
-    return len(here) > 1 and here[:2] == there[:2] and len(words & set(row)) >= _WORDS * len(words)
+    return len(here) > 1 and here[0] == there[0] and len(words & set(row)) >= _WORDS * len(words)
 
 
 def edited(prompt: str, answer: str, words: list[str], draw: random.Random) -> tuple[str, str]:
@@ -165,7 +165,7 @@ def _templates(rows: pl.DataFrame) -> Templates:
 
 
 def _grouped(rows: list[tuple[str, str, str]]) -> pl.DataFrame:
-    from pipeline_config.data_schema import Split
+    from pipeline_config.sets_schema import Split
     from tasks.kernels.likeness import likenesses
     from tasks.split.groups import grouped
 
@@ -181,7 +181,7 @@ def _grouped(rows: list[tuple[str, str, str]]) -> pl.DataFrame:
 
 
 def _overlap() -> float:
-    from pipeline_config.data_schema import Split
+    from pipeline_config.sets_schema import Split
 
     return Split().max_overlap
 
