@@ -167,3 +167,9 @@ def test_the_best_checkpoint_is_what_is_published(run: Run, base: Path, name: st
     ids, masks = rows["input_ids"].to_list(), rows["loss_mask"].to_list()
     found = example_losses(load_causal(str(out / "model"), "float32"), ids, masks, batch_size=2, label="").sum(0)
     assert found[0] / found[1] == pytest.approx(min(seen), rel=1e-4)
+
+
+def test_adapters_learn_beside_a_base_in_bfloat16(run: Run) -> None:
+    output, _ = run(method="adapter", precision="bf16", max_steps=1, eval_steps=9)
+    assert output.facts["precision"] == "bfloat16"
+    assert output.metrics["loss_last"] > 0
