@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: run install test lint bench crash clean
+.PHONY: run install test lint bench bench-train crash clean
 
 run: .venv/run.stamp  ## the demo, from raw text to an evaluated model
 	$(BIN)/winnow run demo
@@ -22,6 +22,9 @@ lint: .venv/dev.stamp
 bench: .venv/test.stamp  ## the benchmarks; nothing else should run meanwhile
 	$(BIN)/python -m pytest -q -m slow
 	$(BIN)/python -m benchmarks
+
+bench-train: .venv/test.stamp  ## training beside TRL and HF's Trainer (about ten minutes); nothing else should run
+	$(BIN)/python -m benchmarks.train
 
 crash: .venv/test.stamp  ## the tiny recipe killed fifty times at random moments (about half an hour)
 	$(BIN)/python -m benchmarks.crash --kills 50

@@ -35,6 +35,7 @@ PEERS = {
         Peer("datatrove", "0.10.1", ("datatrove[io,processing]==0.10.1", "spacy==3.8.18"), "2 workers"),
     )
 }
+TRL = Peer("trl", "1.16.0", ("trl==1.16.0", "torch==2.13.0", "transformers==5.23.0"), "see `benchmarks/train.py`")
 NOT_RUN = {
     "NeMo Curator": "its fuzzy deduplication runs on NVIDIA GPUs alone (cuDF, RAPIDS-MPF), and this machine has none"
 }
