@@ -320,6 +320,7 @@ def test_digests_are_remembered_until_a_file_changes(
 
 
 SHAPELESS = {"huggingface_hub", "llvmlite", "markupsafe", "pydantic", "tqdm", "xxhash", "zstandard"}  # by definition
+SHAPELESS |= {"gguf"}  # reads exact numbers, of which conversion.VERSION stands in the model's digest
 OF_OTHERS = {"tokenize": {"torch"}, "report": {"torch"}, "evaluate": {"datasets"}}  # weights converted; types named
 for _stage in ("dedupe", "toxicity", "quality", "augment"):  # in the key with the model, where one is on
     OF_OTHERS[_stage] = {"torch", "transformers"}
