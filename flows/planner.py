@@ -201,6 +201,8 @@ def _models(config: Config) -> list[tuple[str, ModelKind, str]]:
         own = getattr(config.section(name), "model", None)
         if config.section(name) is not None:
             found.append((own, "causal", f"{name}.model") if own else (config.model, "causal", "model"))
+    if config.train is not None and config.train.teacher is not None:
+        found.append((config.train.teacher, "causal", "train.teacher"))
     if config.dedupe is not None and config.dedupe.semantic is not None:
         found.append((config.dedupe.semantic.encoder, "encoder", "dedupe.semantic.encoder"))
     if config.select is not None:

@@ -30,12 +30,13 @@ _PATH_FIELDS = (
     ("model",),
     ("tokenize", "model"),
     ("train", "model"),
+    ("train", "teacher"),
     ("dedupe", "semantic", "encoder"),
     ("select", "encoder"),
     ("augment", "encoder"),
     ("evaluate", "encoder"),
 )
-_MAYBE_HUB = {"model", "encoder", "dataset"}
+_MAYBE_HUB = {"model", "encoder", "dataset", "teacher"}
 
 
 @dataclass

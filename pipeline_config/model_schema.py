@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from pipeline_config.fields import Section, Strict, neutral
+from pipeline_config.loss_schema import DIVERGENCES, Loss, check_losses
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "reduce_lr_on_plateau"]
@@ -107,6 +108,9 @@ class Optimisation(Strict):
         description="auto: 1e-4 where weights of the model learn; ten times that for LoRA and adapters, a hundred "
         "times for VeRA, prefix and prompt",
     )
+    losses: list[Loss] = Field(
+        default_factory=list, description="summed by weight (empty: cross_entropy; in distill what alpha says)"
+    )
     lr_scheduler_type: Schedule = "cosine"
     plateau_patience: int = Field(
         2, ge=1, description="reduce_lr_on_plateau: evaluations without a lower loss before the rate is lowered"
@@ -152,6 +156,22 @@ class Optimisation(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _losses_that_go_together(self) -> "Optimisation":
+        check_losses(self.losses)
+        return self
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether two passes of one row differ in training."""
+        return bool(self.embedding_dropout or self.residual_dropout or self.neftune_noise_alpha)
+
+
+def _check_noise(settings: Optimisation, has_dropout: bool) -> None:
+    compared = any(loss.name == "contrastive" and loss.positives == "dropout" for loss in settings.losses)
+    if compared and not has_dropout and not settings.is_noisy:
+        raise ValueError("contrastive compares two passes under dropout: set residual_dropout, as 0.1")
+
 
 class Train(Section, Optimisation):
     """Fine-tuning by one of several methods; `none` takes the model as it is."""
@@ -163,11 +183,23 @@ class Train(Section, Optimisation):
     adapter: Adapter = Field(default_factory=Adapter)
     prompt: Prompt = Field(default_factory=Prompt)
     early_stopping: EarlyStopping | None = None
+    teacher: str | None = neutral(None, description="of kl, reverse_kl and jsd: folder, hub name or asset")
 
     @model_validator(mode="after")
     def _partial_says_what(self) -> "Train":
         if self.method == "partial" and self.partial.layers is None and not self.partial.modules:
             raise ValueError("partial: say what learns, as in {layers: last-4} or {modules: [mlp]}")
+        return self
+
+    @model_validator(mode="after")
+    def _losses_have_what_they_need(self) -> "Train":
+        taught = [loss.name for loss in self.losses if loss.name in DIVERGENCES]
+        if taught and self.teacher is None:
+            raise ValueError(f"{taught[0]} needs a teacher: set train.teacher to a model, or distil from the tuned one")
+        if self.teacher is not None and not taught and not any(loss.is_own for loss in self.losses):
+            raise ValueError("teacher: no loss of this stage uses it; add one to losses, as in {name: kl}")
+        inner = self.lora.lora_dropout if self.method == "lora" else self.adapter.adapter_dropout
+        _check_noise(self, self.method in ("lora", "adapter") and bool(inner))
         return self
 
     @model_validator(mode="after")
@@ -184,6 +216,14 @@ class Student(Optimisation):
     layers: int | float = Field(0.75, gt=0, description="layers kept: a number, or a share of the teacher's")
     temperature: float = Field(2.0, gt=0)
     alpha: float = Field(0.5, ge=0, le=1, description="weight of the teacher's distribution; the rest is cross-entropy")
+
+    @model_validator(mode="after")
+    def _said_once(self) -> "Student":
+        for name in ("temperature", "alpha") if self.losses else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is of no use beside losses: give weight and temperature there")
+        _check_noise(self, False)
+        return self
 
 
 class Distill(Section):

@@ -24,6 +24,7 @@ OPTIMISATION = {
     "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_grad_norm": 2, "weight_decay": 0.1,
     "optim": "adam", "plateau_patience": 3, "plateau_factor": 0.2, "label_smoothing_factor": 0.1,
     "neftune_noise_alpha": 5.0, "embedding_dropout": 0.1, "residual_dropout": 0.1,
+    "losses": [{"name": "cross_entropy", "weight": 0.5}],
     "packing": False, "packed_length": 65, "precision": "fp32", "eval_steps": 3,
     "max_eval_examples": 3,
 }  # fmt: skip
@@ -113,7 +114,13 @@ PLACES |= {
     "split.decontaminate_against",
 }  # `test_split_given.py`
 PLACES |= {"dedupe.against"}  # by content: `test_dedupe_against.py`
-PLACES |= {"model", "tokenize.model", "tokenize.chat_template", "train.model"}  # by content: `test_cache_table.py`
+PLACES |= {
+    "model",
+    "tokenize.model",
+    "tokenize.chat_template",
+    "train.model",
+    "train.teacher",
+}  # by content: `test_cache_table.py`
 SCORING = {
     "toxicity.judge", "toxicity.model", "toxicity.english", "toxicity.chinese", "toxicity.chinese.min_word_length",
     "toxicity.chinese.allow", "quality.rules", "quality.perplexity", "quality.difficulty",

@@ -190,13 +190,14 @@ def test_label_smoothing_is_torch_s(taught: bool) -> None:
     import torch
     from torch.nn import functional
 
-    from tasks.kernels.losses import Head, Teaching, completion_loss
+    from tasks.kernels.losses import Divergence, Head, Mix, Teaching, completion_loss
 
     torch.manual_seed(0)
     hidden, weight = torch.randn(50, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
     targets, weights = torch.randint(0, 30, (50,)), torch.rand(50)
-    teaching = Teaching(torch.randn(50, 8), Head(torch.randn(30, 8)), 0.3, 2.0) if taught else None
-    ours, _ = completion_loss(hidden, Head(weight), targets, weights, teaching, 0.1)
+    teaching = Teaching(torch.randn(50, 8), Head(torch.randn(30, 8))) if taught else None
+    mix = Mix(0.7, (Divergence("kl", 0.3, 2.0),), 0.1) if taught else Mix(smoothing=0.1)
+    ours, _ = completion_loss(hidden, Head(weight), targets, weights, mix, teaching)
     found = torch.autograd.grad(ours, (hidden, weight))
     logits = hidden @ weight.t()
     theirs = (weights * functional.cross_entropy(logits, targets, reduction="none", label_smoothing=0.1)).sum()

@@ -192,8 +192,9 @@ def test_chunked_loss_and_gradient_are_the_plain_ones(
         return (weights * ((1 - alpha) * cross + alpha * temperature**2 * divergence)).sum()
 
     def chunked(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        teaching = losses.Teaching(teacher, losses.Head(teacher_weight), alpha, temperature) if taught else None
-        return losses.completion_loss(hidden, losses.Head(weight, bias), targets, weights, teaching)[0]
+        teaching = losses.Teaching(teacher, losses.Head(teacher_weight)) if taught else None
+        mix = losses.Mix(1 - alpha, (losses.Divergence("kl", alpha, temperature),)) if taught else None
+        return losses.completion_loss(hidden, losses.Head(weight, bias), targets, weights, mix, teaching)[0]
 
     inputs = [tensor.requires_grad_() for tensor in (hidden, weight, bias)]
     expected = plain(*inputs)

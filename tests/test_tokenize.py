@@ -35,7 +35,7 @@ def chat(row_id: str, question: str, answer: str, **more: Any) -> dict[str, Any]
 
 def decided(rows: list[dict[str, Any]], tokenizer: Any, context: int | None = 512, **config: Any) -> Decision:
     frame = pl.DataFrame(rows, schema=ROW_SCHEMA).with_columns(pl.col("rejected").is_not_null().alias("preference"))
-    columns = ("row_id", "source", "split", "fold", "task", "weight", "messages", "preference", "tools")
+    columns = ("row_id", "source", "split", "fold", "task", "label", "weight", "messages", "preference", "tools")
     decision = decide(frame.select(columns), tokenizer, context, Tokenize(**config))
     assert decision.assigned is not None
     check_equation("tokenize", counts(decision, frame.height, decision.assigned.height))

@@ -65,21 +65,28 @@ def toy_fit(
     *,
     model: Any = None,
     early_stopping: dict[str, Any] | None = None,
+    classes: dict[str, pl.Series] | None = None,
+    teacher: Any = None,
     **settings: Any,
 ) -> Any:
     """Train, and give what `fit` gives; the model is trained in place."""
     from transformers import set_seed
 
+    from tasks.kernels.loss_list import listed_losses, plain_losses
     from tasks.kernels.objective import Objective
     from tasks.kernels.trainer import fit
+    from tasks.kernels.training_rows import TrainingRows
 
-    config = Train.model_validate({**QUICK, "method": "full", "learning_rate": 0.02, **settings})
+    named = {} if teacher is None else {"teacher": "toy"}
+    config = Train.model_validate({**QUICK, "method": "full", "learning_rate": 0.02, **named, **settings})
     model = toy_causal() if model is None else model
+    rows = TrainingRows(toy_rows(train, config), None, classes or {})
+    losses = listed_losses(config, rows, "toy") if config.losses else plain_losses(config)
     set_seed(0)
     return fit(
         model,
-        Objective(model, smoothing=config.label_smoothing_factor),
-        toy_rows(train, config),
+        Objective(model, losses, teacher),
+        rows.train,
         None if validation is None else toy_rows(validation, config),
         config,
         learning_rate=0.0 if config.learning_rate == "auto" else config.learning_rate,

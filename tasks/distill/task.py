@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_config.fields import key_values
 from pipeline_config.model_schema import Distill, Student
+from pipeline_config.schema import Config
+from tasks.kernels.own_loss import own_digests
 from tasks.ledger import Output
 from tasks.stage import StageInput, stage
 
@@ -20,9 +22,22 @@ HISTORY = "history.json"
 _CALIBRATION_ROWS = 1  # packed rows, some 500 tokens
 
 
+def references(config: Distill, run: Config, data_dir: Path) -> dict[str, str]:
+    """Losses of the user's own.
+
+    Raises:
+        ConfigError: a loss that is nowhere.
+    """
+    found: dict[str, str] = {}
+    for name, student in config.students.items():
+        found |= own_digests(student.losses, f"distill.{name}")
+    return found
+
+
 @stage(
     "distill",
     libraries=("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numba", "numpy"),
+    references=references,
 )
 def distill(given: StageInput[Distill]) -> Output:
     """Publish a folder for each student, and its loss curve in it."""
@@ -40,8 +55,9 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
     import torch
 
     from tasks.kernels.attached import is_prompted
+    from tasks.kernels.loss_list import listed_losses, taught_losses
     from tasks.kernels.models import load_causal, load_tokenizer
-    from tasks.kernels.objective import Objective, Teacher
+    from tasks.kernels.objective import Objective
     from tasks.kernels.precision import resolve_dtype
     from tasks.kernels.publish import size_mb, stored_dtype, write_model
     from tasks.kernels.schedule import shown_rate
@@ -66,10 +82,11 @@ def _teach(given: StageInput[Distill], name: str, student: Student) -> Output:
         **rows.facts,
     }
     facts |= _shrink(model, student, rows, autocast, pad_id(tokenizer), place)
-    teacher = Teacher(guide, student.alpha, student.temperature)
+    listed = listed_losses(student, rows, place) if student.losses else None
+    losses = listed or taught_losses(student, student.alpha, student.temperature)
     fitted = fit(
         model,
-        Objective(model, teacher, dtype=autocast, smoothing=student.label_smoothing_factor),
+        Objective(model, losses, guide, autocast, place),
         rows.train,
         rows.validation,
         student,
@@ -122,6 +139,14 @@ def _teacher_folder(given: StageInput[Distill], student: Student, place: str) ->
     return teacher_folder(student.from_, given.upstream, place=f"{place}.from")
 
 
+def _taught_by(student: Student) -> str:
+    if not student.losses:
+        return (
+            f"the labels and the teacher's distribution (temperature {student.temperature:g}, weight {student.alpha:g})"
+        )
+    return ", ".join(f"{loss.shown} (weight {loss.weight:g})" for loss in student.losses)
+
+
 def _card(
     given: StageInput[Distill],
     name: str,
@@ -135,8 +160,8 @@ def _card(
     counts = ("train_examples", "train_tokens", "learned_tokens", "validation_examples", "parameters")
     return model_card(
         name,
-        f"A student of {facts['layers']} of its teacher's {facts['teacher_layers']} layers, taught by the labels and "
-        f"the teacher's distribution (temperature {student.temperature:g}, weight {student.alpha:g}).",
+        f"A student of {facts['layers']} of its teacher's {facts['teacher_layers']} layers, taught by "
+        f"{_taught_by(student)}.",
         base=base_of(folder),
         licence=licence_of(str(folder), folder),
         data={key: facts[key] for key in counts},

@@ -1,6 +1,7 @@
 """What a training stage reads of the tokens: train rows packed, and the validation rows that are always the same."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -12,10 +13,15 @@ from tasks.kernels.packing import Examples, PackedRows, examples_from, pack, unp
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows to learn from and rows to validate on (None where there are none)."""
+    """Rows to learn from and rows to validate on (None where there are none).
+
+    Attributes:
+        classes: `label` or `task` → that of each train example, null where it has none; as far as losses go by them.
+    """
 
     train: PackedRows
     validation: PackedRows | None
+    classes: Mapping[str, pl.Series] = field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, float]:
@@ -48,7 +54,8 @@ def training_rows(tokens: pl.LazyFrame, settings: Optimisation, *, vocabulary: i
         ModelError: a token id that the model doesn't know.
     """
     columns = ("row_id", "input_ids", "loss_mask", "n_tokens", "weight")
-    train = tokens.filter(pl.col("split") == "train").select(columns).collect()
+    by = sorted({loss.by for loss in settings.losses if loss.has_classes})
+    train = tokens.filter(pl.col("split") == "train").select(*columns, *by).collect()
     if train.is_empty():
         raise DataError(
             "there are no train rows", place=place, cure="loosen what removes rows, or give split less to take away"
@@ -68,6 +75,7 @@ def training_rows(tokens: pl.LazyFrame, settings: Optimisation, *, vocabulary: i
     return TrainingRows(
         _rows(examples_from(train), settings),
         None if validation.is_empty() else _rows(examples_from(validation), settings),
+        {name: train[name] for name in by},
     )
 
 

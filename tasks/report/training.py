@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ _UNIT = {
     "distill": "nats per learned token, in training mixed with the distance to the teacher",
 }
 _MOST_POINTS = 400
+_NO_PART = {"step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "tokens", "examples"}
 _FACTS = ("method", "learning_rate", "precision", "parameters", "trained_parameters")
 
 Line = Mapping[str, float]
@@ -30,12 +31,13 @@ Points = list[tuple[float, float]]  # step, value
 
 @dataclass(frozen=True)
 class Losses:
-    """How a model's losses went; `stage`: train or distill."""
+    """How a model's losses went; `stage`: train or distill; `parts`: of the training loss, each without its weight."""
 
     stage: str
     model: str
     training: Points
     validation: Points
+    parts: Mapping[str, Points] = field(default_factory=dict)
 
 
 def losses(upstream: "Mapping[str, Artifact]") -> list[Losses]:
@@ -48,7 +50,8 @@ def losses(upstream: "Mapping[str, Artifact]") -> list[Losses]:
         for path in sorted(root.rglob(HISTORY)):
             lines = _read(path)
             name = "tuned" if stage == "train" else _model_name(path, root)
-            found.append(Losses(stage, shown(name, 40), _points(lines, "loss"), _points(lines, "eval_loss")))
+            parts = {shown(each, 40): _points(lines, each) for each in _part_names(lines)}
+            found.append(Losses(stage, shown(name, 40), _points(lines, "loss"), _points(lines, "eval_loss"), parts))
     return found
 
 
@@ -62,6 +65,22 @@ def loss_charts(found: Sequence[Losses]) -> list[Chart]:
             note = "; ".join(f"{each} {_from_to(points)}" for each, points in series.items())
             place = f"loss-{model.stage}-{len(charts)}"
             charts.append(curves(place, f"Loss of {model.model}", f"{note}; {_UNIT[model.stage]}.", series, "loss"))
+            charts += _part_charts(model, len(charts))
+    return charts
+
+
+def _part_charts(model: Losses, before: int) -> list[Chart]:
+    """What a loss is the weighted sum of, where that is more than one thing; three in a chart."""
+    names = sorted(name for name, points in model.parts.items() if len(points) > 1)
+    chosen = [names[start : start + 3] for start in range(0, len(names), 3)] if len(model.parts) > 1 else []
+    charts = []
+    for number, group in enumerate(chosen, before):
+        series = {words(name): model.parts[name] for name in group}
+        note = "; ".join(f"{each} {_from_to(points)}" for each, points in series.items())
+        title = f"Parts of the training loss of {model.model}"
+        charts.append(
+            curves(f"parts-{model.stage}-{number}", title, f"{note}; without their weights.", series, "value")
+        )
     return charts
 
 
@@ -87,6 +106,10 @@ def diagnoses(upstream: "Mapping[str, Artifact]") -> list[tuple[str, str, str, s
                 verdict, seen, advice = (shown(each, 400) for each in said)
                 found.append((shown(model, 40) or ("tuned" if stage == "train" else stage), verdict, seen, advice))
     return found
+
+
+def _part_names(lines: Iterable[Line]) -> list[str]:
+    return sorted({name for line in lines if "loss" in line for name in line} - _NO_PART)
 
 
 def _read(path: Path) -> list[Line]:

@@ -12,7 +12,7 @@ from tasks.tokenize.lengths import auto_length
 from tasks.tokenize.long_rows import PIECE, Resolved, resolve
 from tasks.tokenize.lost import check_lost, lost, raised_length
 
-COLUMNS = ("row_id", "split", "input_ids", "loss_mask", "n_tokens", "n_trained", "fold", "task", "weight")
+COLUMNS = ("row_id", "split", "input_ids", "loss_mask", "n_tokens", "n_trained", "fold", "task", "label", "weight")
 _ROW = "__row"
 
 
@@ -24,7 +24,7 @@ def decide(rows: pl.DataFrame, tokenizer: Any, context: int | None, config: Toke
     length is raised where it would cost more than the limits allow (`lost.py`).
 
     Args:
-        rows: `row_id, source, split, fold, task, weight, messages, preference, tools`, in source order.
+        rows: `row_id, source, split, fold, task, label, weight, messages, preference, tools`, in source order.
         context: the most tokens the model takes; None: no limit.
 
     Raises:
@@ -33,7 +33,7 @@ def decide(rows: pl.DataFrame, tokenizer: Any, context: int | None, config: Toke
     """
     rows = rows.with_columns(pl.col("split").fill_null("train"), is_text().alias("is_text")).with_row_index(_ROW)
     tokens, refused, parted = encode_rows(rows.select("row_id", "messages", "tools"), tokenizer, config.train_on)
-    about = rows.select(_ROW, "row_id", "split", "fold", "task", "weight", "is_text")
+    about = rows.select(_ROW, "row_id", "split", "fold", "task", "label", "weight", "is_text")
     tokens = about.join(tokens, on="row_id", how="inner", maintain_order="left")
     tokens = tokens.with_columns(pl.lit(0, pl.Int32).alias(PIECE))
     limits = _limits(tokens, context, config)

@@ -35,6 +35,7 @@ def tokenize(given: StageInput[Tokenize]) -> "Decision":
         "split",
         "fold",
         "task",
+        "label",
         "weight",
         "messages",
         pl.col("rejected").is_not_null().alias("preference"),

@@ -11,6 +11,7 @@ from pipeline_config.model_schema import Train
 from pipeline_config.schema import Config
 from tasks.kernels.chat_template import tokenizer_references
 from tasks.kernels.models import model_digest
+from tasks.kernels.own_loss import own_digests
 from tasks.ledger import Output
 from tasks.stage import StageInput, stage
 
@@ -32,14 +33,20 @@ def base_model(run: Config) -> str:
 
 
 def references(config: Train, run: Config, data_dir: Path) -> dict[str, str]:
-    """The base model, and the tokenizer that is published with it.
+    """The base model, the tokenizer that is published with it, a teacher, and losses of the user's own.
 
     Raises:
-        ConfigError: layers or modules to train that the model does not have.
+        ConfigError: layers or modules to train that the model does not have, or a loss that is nowhere.
         ModelError: a model that can't be used.
     """
     _check_targets(config, run)
-    return {"model": model_digest(base_model(run), data_dir), **tokenizer_references(run, data_dir)}
+    taught = {"teacher": model_digest(config.teacher, data_dir)} if config.teacher else {}
+    return {
+        "model": model_digest(base_model(run), data_dir),
+        **taught,
+        **own_digests(config.losses, "train"),
+        **tokenizer_references(run, data_dir),
+    }
 
 
 @stage(
@@ -105,7 +112,9 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     import torch
     from transformers import set_seed
 
-    from tasks.kernels.models import load_causal
+    from tasks.kernels.attached import is_prompted
+    from tasks.kernels.loss_list import listed_losses, plain_losses
+    from tasks.kernels.models import load_causal, model_folder
     from tasks.kernels.objective import Objective, check_packing
     from tasks.kernels.precision import resolve_dtype
     from tasks.kernels.publish import size_mb, stored_dtype, write_model
@@ -121,7 +130,9 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
     is_frozen = is_lora or config.method in ATTACHED
     start = given.work / "start" if is_lora and config.lora.use_pissa else None
     model = load_causal(folder, dtype if is_frozen and start is None else "float32")
-    settings = config.model_copy(update={"packing": False}) if config.method in ("prefix", "prompt") else config
+    guide = load_causal(model_folder(config.teacher, given.data_dir), dtype) if config.teacher else None
+    is_alone = config.method in ("prefix", "prompt") or (guide is not None and is_prompted(guide))
+    settings = config.model_copy(update={"packing": False}) if is_alone else config
     rows = training_rows(
         given.upstream["tokenize"].rows(),
         settings,
@@ -144,9 +155,10 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
 
         model = with_attached(model, config, tokenizer, given.seed)
     autocast = None if dtype == "float32" else getattr(torch, dtype)
+    losses = listed_losses(config, rows, "train") if config.losses else plain_losses(config)
     fitted = fit(
         model,
-        Objective(model, dtype=autocast, smoothing=config.label_smoothing_factor),
+        Objective(model, losses, guide, autocast, place="train.teacher"),
         rows.train,
         rows.validation,
         settings,
