@@ -99,6 +99,19 @@ def test_a_history_in_another_form_draws_nothing(tmp_path: Path, content: str) -
     assert training.loss_charts(training.losses({"train": Artifact(tmp_path, {"stage": "train"})})) == []
 
 
+def test_the_parts_of_a_loss_are_drawn_where_there_are_several(tmp_path: Path) -> None:
+    def titles(**parts: float) -> list[str]:
+        lines = [{"step": n, "loss": 3.0, "learning_rate": 0.1, "tokens": n, **parts} for n in (1, 2)]
+        (tmp_path / "history.json").write_text(json.dumps(lines))
+        charts = training.loss_charts(training.losses({"train": Artifact(tmp_path, {"stage": "train"})}))
+        return [f"{chart.title}: {chart.note}" for chart in charts[1:]]
+
+    assert titles(cross_entropy=3.0) == []
+    several = titles(cross_entropy=3.0, kl=0.5, contrastive=1.0, mine=2.0)
+    assert len(several) == 2
+    assert all(name in " ".join(several) for name in ("cross entropy", "kl 0.50", "contrastive", "mine"))
+
+
 def test_a_loss_that_was_measured_once_is_said_beside_its_point(tmp_path: Path) -> None:
     def chart(*validation: dict[str, float]) -> Any:
         lines = [{"step": n, "loss": 3.4 - n / 40} for n in range(1, 41)]

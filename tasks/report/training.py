@@ -74,13 +74,11 @@ def _part_charts(model: Losses, before: int) -> list[Chart]:
     names = sorted(name for name, points in model.parts.items() if len(points) > 1)
     chosen = [names[start : start + 3] for start in range(0, len(names), 3)] if len(model.parts) > 1 else []
     charts = []
-    for number, group in enumerate(chosen, before):
+    for place, group in enumerate(chosen, before):
         series = {words(name): model.parts[name] for name in group}
         note = "; ".join(f"{each} {_from_to(points)}" for each, points in series.items())
         title = f"Parts of the training loss of {model.model}"
-        charts.append(
-            curves(f"parts-{model.stage}-{number}", title, f"{note}; without their weights.", series, "value")
-        )
+        charts.append(curves(f"parts-{model.stage}-{place}", title, f"{note}; without their weights.", series, "value"))
     return charts
 
 
