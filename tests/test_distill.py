@@ -158,6 +158,16 @@ def test_the_teacher_alone_pulls_a_student_towards_it(run: Callable[..., Any], t
     assert divergences[-1] < 0.5 * divergences[0]
 
 
+def test_a_student_s_losses_are_listed_and_logged(run: Callable[..., Any]) -> None:
+    losses = [{"name": "jsd", "weight": 2.0}, {"name": "reverse_kl", "temperature": 1.0}]
+    _, out = run(small={"layers": 3, "losses": losses, "num_train_epochs": 6})
+    lines = [line for line in json.loads((out / "small" / "history.json").read_text()) if "loss" in line]
+    assert {"cross_entropy", "jsd", "reverse_kl"} <= set(lines[0])
+    assert lines[-1]["jsd"] < 0.8 * lines[0]["jsd"]
+    assert lines[-1]["loss"] == pytest.approx(8 * lines[-1]["jsd"] + lines[-1]["reverse_kl"], rel=1e-4)
+    assert "taught by jsd (weight 2), reverse_kl (weight 1)." in (out / "small" / "README.md").read_text()
+
+
 def test_students_can_teach_and_the_order_does_not_matter(run: Callable[..., Any]) -> None:
     _, out = run(tiny={"from": "small", "layers": 2, "max_steps": 1}, small={"layers": 3, "max_steps": 1})
     models = published_models({"distill": SimpleNamespace(path=out)})  # type: ignore[dict-item]

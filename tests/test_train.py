@@ -18,7 +18,7 @@ from tasks.kernels.models import load_causal, load_tokenizer
 from tasks.kernels.quiet import quiet
 from tasks.stage import StageInput
 from tasks.tokenize.decide import decide
-from tasks.train.task import train
+from tasks.train.task import references, train
 from tests.toy_model import make_toy_model
 
 Run = Callable[..., Any]
@@ -62,6 +62,7 @@ def tokens_of(config: Config, n_train: int = 32, n_validation: int = 4) -> pl.Da
     ).with_columns(
         fold=pl.lit(None, pl.Int32),
         task=pl.lit(None, pl.String),
+        label=pl.lit(None, pl.String),
         weight=pl.lit(None, pl.Float32),
         tools=pl.lit(None, pl.String),
         preference=pl.lit(False),
@@ -289,3 +290,39 @@ def test_a_real_model_learns_and_is_merged_without_loss(
     output = train.run(given)
     assert output.metrics["loss_last"] < output.metrics["loss_first"]
     assert output.metrics["merge_max_logit_difference"] <= 1e-4
+
+
+def test_a_model_is_at_no_distance_from_itself_as_its_teacher(run: Run, base: Path) -> None:
+    """Before the first step LoRA changes nothing, so the teacher's distribution is the model's own."""
+    losses = [{"name": "cross_entropy"}, {"name": "kl", "weight": 0.5}, {"name": "jsd", "weight": 0.5}]
+    _, out = run(teacher=str(base), losses=losses, max_steps=2)
+    lines = [line for line in json.loads((out / "history.json").read_text()) if "loss" in line]
+    assert abs(lines[0]["kl"]) < 1e-5
+    assert abs(lines[0]["jsd"]) < 1e-5
+    assert lines[1]["kl"] > 1e-6
+    assert lines[0]["loss"] == pytest.approx(lines[0]["cross_entropy"], rel=1e-4)
+
+
+def test_rows_of_one_label_are_drawn_together(run: Run, base: Path) -> None:
+    """Labels come with the tokens, and the distance to the teacher is nobody's business here."""
+    tokens = tokens_of(config_of(base))
+    labelled = tokens.with_columns(label=pl.Series([f"letter {n % 4}" for n in range(tokens.height)]))
+    losses = [{"name": "contrastive", "positives": "class"}]
+    output, _ = run(tokens=labelled, method="full", losses=losses, learning_rate=0.003, num_train_epochs=4)
+    assert output.metrics["loss_last"] < 0.8 * output.metrics["loss_first"]
+    with pytest.raises(DataError, match="no train row has a label"):
+        run("other", losses=losses)
+
+
+def test_teacher_and_own_losses_stand_in_the_key(base: Path, tmp_path: Path) -> None:
+    def found(**settings: Any) -> dict[str, str]:
+        config = config_of(base, train=settings)
+        assert config.train is not None
+        return references(config.train, config, tmp_path)
+
+    teacher = make_toy_model(tmp_path / "teacher", layers=1)
+    losses = [{"name": "kl"}, {"name": "tasks.kernels.focal:focal"}]
+    both = found(teacher=str(teacher), losses=losses)
+    assert both["teacher"] != found(teacher=str(base), losses=losses)["teacher"] == both["model"]
+    assert "tasks.kernels.focal:focal" in both
+    assert "teacher" not in found()
