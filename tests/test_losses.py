@@ -114,6 +114,17 @@ def test_simcse_is_its_formula() -> None:
         assert torch.allclose(a, b)
 
 
+def test_similarities_are_not_rounded_under_autocast() -> None:
+    import torch
+
+    from tasks.kernels.contrastive import simcse, supervised
+
+    states, classes = torch.nn.functional.normalize(torch.randn(6, 4)), torch.tensor([0, 0, 1, 1, 2, 2])
+    plain = simcse(states, states.roll(1, 1), 0.05), supervised(states, classes, 0.05)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (simcse(states, states.roll(1, 1), 0.05), supervised(states, classes, 0.05)) == plain
+
+
 def test_supervised_contrast_is_its_formula() -> None:
     """Khosla et al., equation 2; an example without a class, or alone in its class, is no anchor."""
     import torch

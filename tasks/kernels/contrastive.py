@@ -28,7 +28,7 @@ def pooled(states: torch.Tensor, example: torch.Tensor) -> tuple[torch.Tensor, t
 
 def simcse(one: torch.Tensor, two: torch.Tensor, temperature: float) -> torch.Tensor:
     """Mean cross-entropy of finding each example of `one` (m, d) among those of `two` (m, d); 0 where m is 1."""
-    similar = one @ two.t() / temperature
+    similar = _products(one, two) / temperature
     return functional.cross_entropy(similar, torch.arange(len(one), device=one.device))
 
 
@@ -46,9 +46,15 @@ def supervised(states: torch.Tensor, classes: torch.Tensor, temperature: float) 
     anchors = positive.any(1)
     if not bool(anchors.any()):
         return states.sum() * 0
-    similar = (states @ states.t() / temperature).masked_fill(itself, float("-inf"))
+    similar = (_products(states, states) / temperature).masked_fill(itself, float("-inf"))
     log_share = functional.log_softmax(similar, dim=-1).masked_fill(~positive, 0.0)
     return -(log_share.sum(1)[anchors] / positive.sum(1)[anchors]).mean()
+
+
+def _products(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+    """(m, m), also under autocast in full precision: divided by a temperature, a rounding error grows twentyfold."""
+    with torch.autocast(one.device.type, enabled=False):
+        return one @ two.t()
 
 
 def _wide(states: torch.Tensor) -> torch.dtype:
