@@ -41,7 +41,7 @@ def tokens() -> pl.DataFrame:
         split = "train" if n < 500 else ("validation" if n < 502 else "test:x")
         rows.append({"row_id": f"r{n}", "source": "s", "split": split, "messages": messages})
     frame = pl.DataFrame(rows, schema=ROW_SCHEMA).with_columns(preference=False)
-    columns = ("row_id", "source", "split", "fold", "task", "weight", "messages", "preference", "tools")
+    columns = ("row_id", "source", "split", "fold", "task", "label", "weight", "messages", "preference", "tools")
     assigned = decide(frame.select(columns), _tokenizer(), 512, Tokenize(max_length=512)).assigned
     assert assigned is not None
     assert assigned.height == 503
