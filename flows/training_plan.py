@@ -21,7 +21,7 @@ from pipeline_config.model_schema import Train
 from pipeline_config.schema import Config
 from tasks.artifact import manifest_if_any
 from tasks.execute import Verdict
-from tasks.kernels.assets import asset_file, find_asset, is_asset
+from tasks.kernels.assets import find_asset, is_asset
 from tasks.kernels.model_check import existing_folder
 from tasks.kernels.schedule import shown_rate
 from tasks.train.needs import Dtype, Workload, default_gflops, measured_gflops, needs
@@ -196,12 +196,13 @@ def _workload(config: Config, verdicts: Sequence[Verdict]) -> tuple[Workload | N
 
 
 def _source_bytes(config: Config) -> int:
-    """Bytes of the source files that are here."""
+    """Bytes of the source files; 0 if there is a source whose bytes can't be told, such as a packaged one."""
     total = 0
     for source in config.ingest.sources:
-        with contextlib.suppress(OSError, WinnowError):
-            name = source.path or ""
-            paths = [str(asset_file(find_asset(name, "source")))] if is_asset(name) else glob(name, recursive=True)  # noqa: PTH207
+        paths = [] if source.path is None or is_asset(source.path) else glob(source.path, recursive=True)  # noqa: PTH207
+        if not paths:
+            return 0
+        with contextlib.suppress(OSError):
             total += sum(Path(path).stat().st_size for path in paths)
     return total
 

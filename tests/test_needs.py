@@ -9,6 +9,7 @@ import pytest
 
 from flows import training_plan as planned
 from flows.training_plan import Machine, duration, plan_lines, training_plan
+from pipeline_config.data_schema import Source
 from pipeline_config.model_schema import Train
 from pipeline_config.schema import Config
 from tasks.execute import Verdict
@@ -181,6 +182,18 @@ def test_tokens_are_counted_where_they_are_cached_else_guessed(toy: Path, tmp_pa
     assert 50_000 < guess["tokens"] < 100_000
     assert any("guessed" in line for line in plan_lines(guess))
     assert "learning rate 0.001 (chosen by auto)" in plan_lines(exact)[0]
+
+
+@pytest.mark.parametrize("packaged", ["asset:python-stdlib", "asset:chatterbot-english"])
+def test_rows_of_a_packaged_source_are_unknown_until_they_are_read(
+    toy: Path, tmp_path: Path, machine: None, packaged: str
+) -> None:
+    config = config_of(toy, tmp_path)
+    mixed = [*config.ingest.sources, Source(name="packaged", path=packaged)]
+    config = config.model_copy(update={"ingest": config.ingest.model_copy(update={"sources": mixed})})
+    told = training_plan(config, tmp_path, [Verdict("tokenize", "run", ""), Verdict("train", "depends", "")])
+    assert told is not None
+    assert plan_lines(told)[1:] == ["  memory and time: unknown without the rows"]
 
 
 def test_nothing_is_said_of_a_training_that_is_cached_or_not_wanted(toy: Path, tmp_path: Path) -> None:
