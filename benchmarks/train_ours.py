@@ -56,12 +56,14 @@ def _fit(folder: str, data: list[dict[str, list[int]]], steps: int, variant: str
     from tasks.kernels.models import load_causal
     from tasks.kernels.objective import Objective
     from tasks.kernels.trainer import fit
-    from tasks.train.lora import with_lora
+    from tasks.train.lora import keep_input_format, with_lora
 
     model = load_causal(folder, "bfloat16" if variant == "lora" else "float32")
     if variant == "lora":
         model = with_lora(model, Lora(), 17)
     objective, rows = Objective(model, dtype=torch.bfloat16), packed(data)
+    if variant == "lora":
+        keep_input_format(model)
     found: dict[str, float] = {}
     for count in (1, steps):
         settings = Train(method=variant, precision="bf16", per_device_train_batch_size=BATCH, max_steps=count)

@@ -144,3 +144,37 @@ def test_generation_is_what_it_was(folder: Path) -> None:
     seen[1, :4] = 0
     given = {"input_ids": ids, "attention_mask": seen, "max_new_tokens": 4, "do_sample": False, "pad_token_id": 2}
     assert torch.equal(model.generate(**given), plain.generate(**given))
+
+
+@pytest.mark.parametrize("variant", [{}, {"use_dora": True}, {"use_rslora": True}])
+def test_inputs_left_in_their_format_change_nothing(folder: Path, variant: dict[str, bool]) -> None:
+    """LoRA under autocast: the same loss and the same gradients to the last bit, without casts there and back."""
+    import torch
+
+    from pipeline_config.model_schema import Lora
+    from tasks.kernels.objective import Objective
+    from tasks.kernels.packing import collate, pack
+    from tasks.train.lora import keep_input_format, with_lora
+    from tests.test_packing import make_examples
+
+    model = with_lora(load_causal(str(folder), "bfloat16"), Lora(lora_dropout=0.0, **variant), 3)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    objective = Objective(model, dtype=torch.bfloat16)
+    batch = collate([pack(make_examples([20, 12]), 32)[0]], pad=2)
+
+    def step() -> tuple[float, list[torch.Tensor]]:
+        model.zero_grad()
+        loss, _ = objective(model, batch)
+        loss.backward()
+        return float(loss.detach()), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    before = step()
+    keep_input_format(model)
+    plain = [m for m in model.modules() if hasattr(m, "cast_input_dtype_enabled")]
+    assert any(not m.cast_input_dtype_enabled for m in plain) == ("use_dora" not in variant)
+    after = step()
+    assert after[0] == before[0]
+    assert len(after[1]) == len(before[1])
+    assert all(torch.equal(one, two) for one, two in zip(before[1], after[1], strict=True))

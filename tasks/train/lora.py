@@ -63,6 +63,17 @@ def with_lora(model: Any, config: Lora, seed: int) -> Any:
     return adapted
 
 
+def keep_input_format(model: Any) -> None:
+    """Leave what LoRA layers are given in the format that it has: for products under autocast only.
+
+    peft casts every layer's input to the adapter's float32, and autocast casts it back for the product: two copies
+    there, and two of the gradient, that change nothing. Variants such as DoRA reckon with the input, and keep it.
+    """
+    for module in model.modules():
+        if getattr(module, "cast_input_dtype_enabled", False) and not getattr(module, "lora_variant", True):
+            module.cast_input_dtype_enabled = False
+
+
 def _lora(config: Lora, targets: str | list[str]) -> Any:
     from peft import LoraConfig
 

@@ -156,9 +156,14 @@ def _tune(given: StageInput[Train], folder: str, tokenizer: Any, card: "Card") -
         model = with_attached(model, config, tokenizer, given.seed)
     autocast = None if dtype == "float32" else getattr(torch, dtype)
     losses = listed_losses(config, rows, "train") if config.losses else plain_losses(config)
+    objective = Objective(model, losses, guide, autocast, place="train.teacher")
+    if is_lora and autocast is not None:
+        from tasks.train.lora import keep_input_format
+
+        keep_input_format(model)
     fitted = fit(
         model,
-        Objective(model, losses, guide, autocast, place="train.teacher"),
+        objective,
         rows.train,
         rows.validation,
         settings,
