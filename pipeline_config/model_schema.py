@@ -137,6 +137,9 @@ class Optimisation(Strict):
     embedding_dropout: float = Field(0.0, ge=0, lt=1)
     residual_dropout: float = Field(0.0, ge=0, lt=1, description="on what attention and feed-forward layers add")
     packing: bool = Field(True, description="several examples in a row, attention kept apart")
+    group_by_length: bool = Field(
+        False, description="with packing: false: batches of like length, so that little of them is padding"
+    )
     packed_length: int = Field(512, ge=8, description="tokens of a packed row; a longer example has a row of its own")
     precision: Precision = "auto"
     eval_steps: int | None = Field(None, ge=1, description="steps between validations (default: four in a run)")

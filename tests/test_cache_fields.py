@@ -25,7 +25,7 @@ OPTIMISATION = {
     "optim": "adam", "plateau_patience": 3, "plateau_factor": 0.2, "label_smoothing_factor": 0.1,
     "neftune_noise_alpha": 5.0, "embedding_dropout": 0.1, "residual_dropout": 0.1,
     "losses": [{"name": "cross_entropy", "weight": 0.5}],
-    "packing": False, "packed_length": 65, "precision": "fp32", "eval_steps": 3,
+    "packing": False, "group_by_length": True, "packed_length": 65, "precision": "fp32", "eval_steps": 3,
     "max_eval_examples": 3,
 }  # fmt: skip
 SHAPING: dict[str, dict[str, Any]] = {

@@ -79,6 +79,12 @@ class PackedRows:
     def __len__(self) -> int:
         return len(self.borders) - 1
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row."""
+        upto = np.concatenate([[0], np.cumsum(self.examples.lengths[self.members])])
+        return np.diff(upto[self.borders]).astype(np.int64)
+
     def __getitem__(self, index: int) -> "Row":
         chosen = self.members[self.borders[index] : self.borders[index + 1]]
         examples = self.examples

@@ -26,6 +26,7 @@ from pipeline_config.model_schema import EarlyStopping, Optimisation
 from tasks.kernels.checkpoints import drop_older, last_checkpoint, whole_checkpoint
 from tasks.kernels.diagnosis import Diagnosis, curve_metrics, diagnose
 from tasks.kernels.early_stopping import is_over
+from tasks.kernels.like_lengths import LikeLengths
 from tasks.kernels.noise import Noise
 from tasks.kernels.objective import Batch, Objective
 from tasks.kernels.optimisers import make_optimiser
@@ -210,6 +211,13 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
             scheduler = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
             return float(scheduler.get_lr()[0])
         return float(super()._get_learning_rate())
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Rows that are not packed go by like length."""
+        if self._settings.packing or not self._settings.group_by_length:
+            return super()._get_train_sampler(train_dataset)
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LikeLengths((train_dataset or self.train_dataset).lengths, step, self.args.seed)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """The batches of one optimiser step, and the weight of all their learned tokens."""
