@@ -54,6 +54,8 @@ def settings(folder: Path) -> tuple[str, ...]:
     return (
         f"model={folder / 'toy'}",
         "distill.distilled.layers=2",
+        "tokenize.max_lost_tokens=1",  # the toy's tokens are short
+        "tokenize.max_lost_of_task=1",
         "evaluate.metrics=[loss,chrf,rouge_l]",
         "evaluate.max_examples=2",
         "evaluate.max_new_tokens=2",

@@ -163,7 +163,7 @@ COMMANDS = {
     "run": ("tiny",), "plan": ("tiny",), "resume": (), "status": (), "diff": ("a", "b"), "gc": ("--keep", "1"),
     "explain": ("abc",), "export": ("--stage", "clean", "--out", "x.jsonl"), "preview": (), "report": (),
     "evaluate": ("asset:smollm2-135m-instruct", "--data", "x.jsonl"), "serve": ("tiny", "--interval", "60"),
-    "dashboard": (),
+    "dashboard": (), "crossvalidate": ("tiny",), "search": ("tiny", "--space", "train.lora.lora_r=int(2,8)"),
 }  # fmt: skip
 
 

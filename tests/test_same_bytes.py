@@ -73,6 +73,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"max_steps": 2, "packed_length": 128, "per_device_train_batch_size": 2, "max_eval_examples": 8}
     place.config |= {"train": {"method": "lora", **settings}, "distill": {"small": {"layers": 1, **settings}}}
     place.config["balance"]["cap"] = 2_000
+    place.config["tokenize"]["max_lost_tokens"] = 1.0  # the toy's tokens are short
     (folder / "config.json").write_text(json.dumps(place.config))
     return folder
 

@@ -89,7 +89,7 @@ _FOLDED = {
     **dict.fromkeys((0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), ord(" ")),
     0xFFE5: ord("¥"),
 }
-_WIDE = re.compile("[" + "".join(map(chr, _FOLDED)) + "]+")  # translating nothing else is ten times as fast
+_WIDE = re.compile("[" + "".join(map(chr, _FOLDED)) + "]++")  # translating nothing else is ten times as fast
 _ESCAPE = re.compile(r"\\(?:[nrtbf\"]|u[0-9A-Fa-f]{4})")
 
 # where two kinds claim the same characters, the earlier one has them
