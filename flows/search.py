@@ -51,11 +51,14 @@ def search(
     try:
         run_trials(study, sampler, space, flow_starter(), folder)
     finally:
+        is_broken = study.status == "running"  # by an error, which the command tells
+        if is_broken:
+            study.status = "failed"
         study.summary = summary(study)
         study.save(folder)
-        if as_json and study.status != "interrupted":
+        if as_json and not is_broken and study.status != "interrupted":
             print(json.dumps(asdict(study), ensure_ascii=False))
-        elif study.parts:
+        elif study.parts and not as_json:
             _print(study, folder)
     return 0 if study.status == "done" else 1
 

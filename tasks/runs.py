@@ -5,6 +5,7 @@ run writes that into it.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -110,13 +111,15 @@ def new_run_id(data_dir: Path | None = None) -> str:
 def read_run(data_dir: Path, wanted: str | None = None) -> RunRecord:
     """A run by id or prefix, or `latest`, `latest~1` (the one before) and so on; the latest by default.
 
+    The runs of a search or cross-validation are not counted there, unless there are no others.
+
     Raises:
         ConfigError: there is none, the prefix means several, or its record can't be read.
     """
     names = run_ids(data_dir)
     back = re.fullmatch(r"latest(?:~(\d+))?", wanted or "latest")
     if back:
-        matching = names[: len(names) - int(back[1] or 0)][-1:]
+        matching = _latest(data_dir, names, int(back[1] or 0))
     else:
         matching = [name for name in names if name == wanted] or [n for n in names if n.startswith(str(wanted))]
     if not matching:
@@ -136,6 +139,21 @@ def read_run(data_dir: Path, wanted: str | None = None) -> RunRecord:
             place=f"runs/{matching[0]}.json",
             cure=f"name another run ({command_in(data_dir, 'winnow', 'status')} lists them), or remove that file",
         ) from None
+
+
+def _latest(data_dir: Path, names: list[str], back: int) -> list[str]:
+    """The run that so many are newer than, of those that belong to no study; as a list of one, or none."""
+    own = (name for name in reversed(names) if not _study_of(data_dir, name))
+    found = list(itertools.islice(own, back + 1))
+    return found[back:] if found else names[: len(names) - back][-1:]
+
+
+def _study_of(data_dir: Path, name: str) -> str | None:
+    try:
+        study: str | None = json.loads((data_dir / "runs" / f"{name}.json").read_text("utf-8")).get("study")
+    except (OSError, ValueError, AttributeError):
+        return None  # whoever asks for it is told
+    return study
 
 
 def settle_dead_runs(data_dir: Path) -> None:

@@ -93,6 +93,12 @@ def test_advice_knows_how_often_validation_was_measured(every: int, advised: str
     assert advised in diagnose(lines(falling, falling, every=every)).advice
 
 
+def test_two_steps_that_rise_are_not_called_healthy() -> None:
+    found = diagnose(lines(lambda n: 2.0 + n, lambda n: 2.0, steps=2, every=1))
+    assert found.verdict == "too short"
+    assert "training loss rose from 3.00 to 4.00" in found.seen
+
+
 def test_scale_changes_no_verdict() -> None:
     """Losses in other units (a mixed loss, bits for nats) are judged alike."""
     for expected, history in CURVES.values():

@@ -157,6 +157,20 @@ def test_a_field_that_the_format_does_not_have_is_no_silent_wish(tmp_path):
     assert "instruction" in str(caught.value.cure)
 
 
+def test_a_mistyped_optional_field_is_refused_and_one_that_may_come_later_is_warned_of(tmp_path, caplog):
+    path = write_lines(tmp_path / "a.jsonl", [{**PAIR, "category": "x"}] * 3)
+    with pytest.raises(SourceError, match="no record has the field 'categry'; did you mean 'category'"):
+        check(tmp_path, {"path": str(path), "fields": {"task": "categry"}})
+    check(tmp_path, {"path": str(path), "fields": {"label": "verdict"}})
+    assert "fields.label: none of the first records has the field 'verdict'" in caplog.text
+
+
+def test_no_field_is_read_as_two(tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", [{"instruction": "i", "output": "o"}])
+    with pytest.raises(SourceError, match="'instruction' would be read as instruction and as output"):
+        check(tmp_path, {"path": str(path), "format": "alpaca", "fields": {"output": "instruction"}})
+
+
 def test_fields_named_otherwise_are_read_by_the_names_given(tmp_path):
     record = {"q": "What?", "a": "That.", "kind": "faq", "prompt": "not this one"}
     path = write_lines(tmp_path / "a.jsonl", [record])

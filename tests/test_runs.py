@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flows.show import closing_lines
+from pipeline_config.errors import ConfigError
 from tasks import runs
 from tasks.presence import Presence
 from tasks.runs import RunRecord, StageRecord, new_run_id, read_run, run_ids, settle_dead_runs
@@ -109,6 +110,17 @@ def test_the_latest_run_is_the_latest_although_the_clock_went_back(
         assert read_run(tmp_path).run_id == made[-1]
     assert run_ids(tmp_path) == made
     assert len(set(made)) == 6
+
+
+def test_the_runs_of_a_study_are_not_the_latest_unless_there_are_no_others(tmp_path: Path) -> None:
+    for n, study in enumerate((None, None, "S", "S")):
+        record(f"20260101T00000{n}-0000", study=study).save(tmp_path)
+    assert [read_run(tmp_path, wanted).run_id[14] for wanted in (None, "latest", "latest~1")] == ["1", "1", "0"]
+    with pytest.raises(ConfigError, match="latest~2"):
+        read_run(tmp_path, "latest~2")
+    for n in (0, 1):
+        (tmp_path / "runs" / f"20260101T00000{n}-0000.json").unlink()
+    assert read_run(tmp_path).run_id[14] == "3"
 
 
 def test_a_record_that_cannot_be_read_stops_no_run(tmp_path: Path) -> None:

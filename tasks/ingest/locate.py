@@ -5,6 +5,7 @@ Nothing heavy is imported here: `winnow plan` asks for these digests too.
 
 import glob
 import json
+import logging
 import os
 import re
 from functools import partial
@@ -19,6 +20,7 @@ from tasks.kernels.reading.files import kind_of, name_says, sample
 from tasks.kernels.reading.formats import REQUIRED, absent_names, fields_of, is_record, likeliest, unknown_format
 from tasks.kernels.reading.streams import COMPRESSIONS
 
+LOG = logging.getLogger("winnow")
 _ENOUGH = 20  # records none of which has a format's fields: the format is wrong, not the records
 
 
@@ -123,6 +125,17 @@ def _check_field_names(source: Source, place: str) -> None:
                 place=f"{place}.fields.{ours}",
                 cure=f"it has {', '.join(known)}; or name another format",
             )
+    named = own_names(source)
+    read: dict[str, str] = {}  # the record's field → ours
+    for ours in REQUIRED.get(source.format, ()):
+        theirs = named.get(ours, ours)
+        if theirs in read:
+            raise SourceError(
+                f"the record's field {theirs!r} would be read as {read[theirs]} and as {ours}",
+                place=f"{place}.fields",
+                cure=f"give {ours} the name of another field",
+            )
+        read[theirs] = ours
 
 
 def _placed(config: Ingest) -> list[tuple[str, Source]]:
@@ -171,7 +184,13 @@ def _check_records(path: Path, source: Source, place: str) -> None:
         error.place = f"{place}.path"
         raise
     fits = any(is_record(source.format, fields, record) for record in records)
-    absent = {} if fits else absent_names(records, fields)
+    absent = absent_names(records, fields)
+    if fits:  # the format's own fields are there; another may stand in later records, unless its name is mistyped
+        there = _keys(records)
+        mistyped = {ours: theirs for ours, theirs in absent.items() if did_you_mean(theirs, there)}
+        for ours, theirs in absent.items() - mistyped.items():
+            LOG.warning("%s.fields.%s: none of the first records has the field %r", place, ours, theirs)
+        absent = mistyped
     if absent:
         raise _no_such_field(records, absent, place)
     if source.format == "auto":
@@ -191,8 +210,12 @@ def _wrong_format(records: list[Any], source: Source, fields: dict[str, str], pl
     )
 
 
+def _keys(records: list[Any]) -> list[str]:
+    return list(dict.fromkeys(key for record in records if isinstance(record, dict) for key in record))
+
+
 def _no_such_field(records: list[Any], absent: dict[str, str], place: str) -> SourceError:
-    there = list(dict.fromkeys(key for record in records if isinstance(record, dict) for key in record))
+    there = _keys(records)
     ours, theirs = next(iter(absent.items()))
     return SourceError(
         f"no record has the field {theirs!r}{did_you_mean(theirs, there)}",

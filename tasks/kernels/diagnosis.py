@@ -202,10 +202,13 @@ def _healthy(training: Points, validation: Points) -> Diagnosis:
     parts = []
     if len(training) >= 2:
         levels = _levels(training)
-        parts.append(f"the training loss fell from {levels[0][1]:.2f} to {levels[-1][1]:.2f}")
+        moved = "rose" if levels[-1][1] > levels[0][1] else "fell"
+        parts.append(f"the training loss {moved} from {levels[0][1]:.2f} to {levels[-1][1]:.2f}")
     if len(validation) >= 2:
         parts.append(f"the validation loss went from {validation[0][1]:.2f} to {validation[-1][1]:.2f} without turning")
     said = " and ".join(parts) or "nothing stands out"
+    if len(training) < _FEWEST_STEPS:
+        return Diagnosis("too short", f"{said[0].upper()}{said[1:]}.", "Too few steps to see a shape; train for more.")
     advice = (
         "Hold out validation rows to see over-fitting.",
         "A single validation loss shows no turn; a smaller eval_steps gives more.",
