@@ -47,12 +47,8 @@ def crossvalidate(name: str, overrides: list[str], folds: int, data_dir: str | N
     try:
         run_folds(study, flow_starter(), folder)
     finally:
-        is_broken = study.status == "running"  # by an error, which the command tells
-        if is_broken:
-            study.status = "failed"
-        study.summary = summary(study.parts)
-        study.save(folder)
-        if as_json and not is_broken:
+        was_ended = study.close(summary(study.parts), folder)
+        if as_json and was_ended:
             print(json.dumps(asdict(study), ensure_ascii=False))
         elif study.summary and not as_json:
             _print(study, folder)

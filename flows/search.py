@@ -51,12 +51,8 @@ def search(
     try:
         run_trials(study, sampler, space, flow_starter(), folder)
     finally:
-        is_broken = study.status == "running"  # by an error, which the command tells
-        if is_broken:
-            study.status = "failed"
-        study.summary = summary(study)
-        study.save(folder)
-        if as_json and not is_broken and study.status != "interrupted":
+        was_ended = study.close(summary(study), folder)
+        if as_json and was_ended and study.status != "interrupted":
             print(json.dumps(asdict(study), ensure_ascii=False))
         elif study.parts and not as_json:
             _print(study, folder)

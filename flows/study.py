@@ -111,6 +111,19 @@ class Study:
         finally:
             self.save(data_dir)
 
+    def close(self, summary: dict[str, Any], data_dir: Path) -> bool:
+        """Keep what the parts say together.
+
+        Returns:
+            whether it ended by itself or was interrupted; False: by an error, which the command tells.
+        """
+        was_ended = self.status != "running"
+        if not was_ended:
+            self.status = "failed"
+        self.summary = summary
+        self.save(data_dir)
+        return was_ended
+
     def _look(self, part: Part, data_dir: Path) -> None:
         """Take over what the run's record says."""
         try:

@@ -108,10 +108,12 @@ def test_ctrl_c_keeps_the_trials_that_were_done(
     assert study["summary"]["best"]["name"] == "trial 0"
 
 
-def test_a_metric_that_no_run_has_is_an_error_that_names_those_there_are(begun: Any, look: Any) -> None:
+def test_a_metric_that_no_run_has_is_an_error_that_names_those_there_are(place: Path, begun: Any, look: Any) -> None:
     with pytest.raises(ConfigError, match=r"no metric 'split\.trian'") as caught:
         look(3, metric="split.trian")
     assert "split.train" in caught.value.cure + caught.value.message
+    study = json.loads(max((place / "data/studies").iterdir()).read_text())
+    assert (study["status"], len(study["parts"])) == ("failed", 1)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,10 @@ def diagnose(history: Sequence[Mapping[str, float]], *, restored: bool = False) 
         )
     found = _diverging(training, validation) or _over_fitting(training, validation, restored)
     return (
-        found or _noisy(training, validation) or _under_fitting(training, validation) or _healthy(training, validation)
+        found
+        or _noisy(training, validation)
+        or _under_fitting(training, validation)
+        or _unremarkable(training, validation)
     )
 
 
@@ -198,7 +201,8 @@ def _under_fitting(training: Points, validation: Points) -> Diagnosis | None:
     )
 
 
-def _healthy(training: Points, validation: Points) -> Diagnosis:
+def _unremarkable(training: Points, validation: Points) -> Diagnosis:
+    """Healthy, or too short to be called so."""
     parts = []
     if len(training) >= 2:
         levels = _levels(training)
@@ -207,14 +211,15 @@ def _healthy(training: Points, validation: Points) -> Diagnosis:
     if len(validation) >= 2:
         parts.append(f"the validation loss went from {validation[0][1]:.2f} to {validation[-1][1]:.2f} without turning")
     said = " and ".join(parts) or "nothing stands out"
+    seen = f"{said[0].upper()}{said[1:]}."
     if len(training) < _FEWEST_STEPS:
-        return Diagnosis("too short", f"{said[0].upper()}{said[1:]}.", "Too few steps to see a shape; train for more.")
+        return Diagnosis("too short", seen, "Too few steps to see a shape; train for more.")
     advice = (
         "Hold out validation rows to see over-fitting.",
         "A single validation loss shows no turn; a smaller eval_steps gives more.",
         "Nothing needs to change.",
     )[min(len(validation), 2)]
-    return Diagnosis("healthy", f"{said[0].upper()}{said[1:]}.", advice)
+    return Diagnosis("healthy", seen, advice)
 
 
 def _points(history: Sequence[Mapping[str, float]], name: str) -> Points:
